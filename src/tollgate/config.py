@@ -1,0 +1,164 @@
+"""`tollgate.toml`: everything a user sets, with its default, checked when it is read.
+
+Only `cli` reads the environment; all else is handed a `Config`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from tollgate.decision import Outcome
+from tollgate.duration import parse_duration_us
+from tollgate.errors import ConfigError
+from tollgate.money import Money
+from tollgate.schema import Schema, payment_schema
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[int, Meta(gt=0)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of `tollgate.toml`; an unknown name in it is an error."""
+
+
+class LabelConfig(Section, frozen=True, rename={"source": "from"}):
+    """Where a file holds the label, and how long after the transaction a label is known."""
+
+    source: str = "is_fraud"
+    available_from: str | None = None  # a field with the time at which it was known; else `delay` is used
+    delay: str = "7d"
+
+    def __post_init__(self) -> None:
+        parse_duration_us(self.delay)
+
+    @property
+    def delay_us(self) -> int:
+        """The delay, in microseconds."""
+        return parse_duration_us(self.delay)
+
+
+class SplitConfig(Section, frozen=True):
+    """Which part of a file trains and which tests, by effective time, with the label delay between.
+
+    Without `train_start` the newest `test` is tested, and all before it but the delay trains.
+    """
+
+    train_start: dt.date | None = None
+    train: str | None = None  # how long; without it everything up to the delay
+    test: str = "7d"
+    validation: Share = 0.2  # the newest share of the training rows: early stopping and calibration
+
+    def __post_init__(self) -> None:
+        for text in (self.train, self.test):
+            if text is not None:
+                parse_duration_us(text)
+
+
+class TrainConfig(Section, frozen=True):
+    """The network and its training."""
+
+    network: Literal["mlp"] = "mlp"
+    hidden: tuple[Positive, ...] = (128, 64)
+    dropout: Share = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    batch_size: Positive = 1024
+    max_epochs: Positive = 40
+    patience: Positive = 6  # epochs without a better validation AP
+    seed: int = 7
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class PolicyConfig(Section, frozen=True):
+    """Thresholds on the calibrated score, and what happens when there is no score."""
+
+    block: Share = 0.85
+    review: Share = 0.5
+    fallback: Outcome = Outcome.REVIEW
+    max_reasons: Positive = 3
+
+    def __post_init__(self) -> None:
+        if self.review > self.block:
+            raise ConfigError(
+                "bad_threshold", f"[policy] expected review <= block, but got {self.review} > {self.block}"
+            )
+
+
+class EvaluateConfig(Section, frozen=True):
+    """What a report measures at."""
+
+    alerts_per_day: Positive = 100  # the alert budget: what the analysts can look at
+    card: str = "card_id"  # the entity of card precision@k
+
+
+class ServeConfig(Section, frozen=True):
+    """Limits of the HTTP server. Each has a clear error when it is reached."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_body_bytes: Positive = 4 * 2**20
+    max_transactions: Positive = 10_000  # in one array
+    max_waiting: Positive = 20_000  # admitted and not yet answered; more are shed with 503
+
+
+class LedgerConfig(Section, frozen=True):
+    """The durable record."""
+
+    url: str = "sqlite:///tollgate.db"
+    durability: Literal["fsync", "os"] = "fsync"  # `os` survives kill -9, not a power cut
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    features: str = "features.py"
+    bundles: str = "bundles"
+    table: Schema = msgspec.field(default_factory=payment_schema, name="schema")
+    money: Money = Money()
+    label: LabelConfig = LabelConfig()
+    split: SplitConfig = SplitConfig()
+    train: TrainConfig = TrainConfig()
+    policy: PolicyConfig = PolicyConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    serve: ServeConfig = ServeConfig()
+    ledger: LedgerConfig = LedgerConfig()
+
+
+def parse_config(text: str, origin: str) -> Config:
+    """Return the configuration written in `text` (TOML).
+
+    Raises:
+        ConfigError: It is not TOML, or a value is not what it must be; `origin` is named in the message.
+    """
+    try:
+        return msgspec.toml.decode(text, type=Config)
+    except msgspec.DecodeError as error:  # its subclass ValidationError names the path
+        raise ConfigError("bad_config", f"{origin}: {error}", file=origin) from error
+
+
+def read_config(path: Path) -> Config:
+    """Read `path`, with the paths in it made relative to its folder.
+
+    Raises:
+        ConfigError: The file is not there or is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "no_config", f"expected a configuration at {path}: {error.strerror}; name it with --config", file=str(path)
+        ) from error
+    config = parse_config(text, str(path))
+    folder = path.parent
+    ledger = config.ledger
+    prefix = "sqlite:///"
+    if ledger.url.startswith(prefix):
+        ledger = msgspec.structs.replace(ledger, url=prefix + str(folder / ledger.url.removeprefix(prefix)))
+    return msgspec.structs.replace(
+        config, features=str(folder / config.features), bundles=str(folder / config.bundles), ledger=ledger
+    )
