@@ -38,7 +38,14 @@ class Batch:
     def take(self, rows: Indices) -> Batch:
         """Return the batch of the chosen rows, in their order."""
         ids = self.ids[rows] if isinstance(rows, slice) else np.asarray(self.ids, dtype=object)[rows].tolist()
-        return Batch(self.schema, ids, self.time_us[rows], self.keys[:, rows], self.values[:, rows])
+        contiguous = np.ascontiguousarray  # a compiled kernel is made for one memory layout
+        return Batch(
+            self.schema,
+            ids,
+            contiguous(self.time_us[rows]),
+            contiguous(self.keys[:, rows]),
+            contiguous(self.values[:, rows]),
+        )
 
     def key(self, entity: str) -> NDArray[np.uint64]:
         """Return the keys of one entity column, uint64 (N,)."""

@@ -1,0 +1,104 @@
+"""The feature engine: the one place where a transaction meets history."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tollgate.errors import CapacityError
+from tollgate.features import kernel
+from tollgate.features.heap import COUNT, LATE, TOP, new_meta, reserve
+from tollgate.features.plan import FeaturePlan
+from tollgate.transaction import Batch
+
+DEFAULT_MAX_BYTES = 16 * 2**30  # reserved, not used: pages are backed when they are touched
+_INDEX_SHARE = 4  # a quarter of the reserve is the index
+_FEW, _MANY = 8, 1016  # rows a pass; few keeps one transaction in the fastest cache, neither is a power of two wide
+
+
+class FeatureEngine:
+    """Holds the windows of every entity; `observe` reads them and then updates them.
+
+    Not thread-safe: one thread observes. The features of a stream do not depend on how it is cut into batches.
+    """
+
+    def __init__(self, plan: FeaturePlan, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        """Make an engine without history.
+
+        Args:
+            plan: What to compute.
+            max_bytes: The most that the state may take. It is reserved as virtual memory; what is not used costs
+                nothing.
+        """
+        self.plan = plan
+        self._program = plan.program
+        index_words = 2 ** int(math.log2(max_bytes / 8 / _INDEX_SHARE))
+        self._index = reserve(index_words)
+        self._heap = reserve(max_bytes // 8 - index_words)
+        self._heap_f = self._heap.view(np.float64)
+        self._meta = new_meta(len(plan.program.state[0]))
+        self._few = self._scratch(_FEW)
+        self._many = self._scratch(_MANY)
+        self.observed = 0
+
+    def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        registers = np.zeros((self._program.registers, rows))
+        for register, value in self._program.constants:
+            registers[register] = value
+        return registers, np.zeros(rows, dtype=np.int64)
+
+    @property
+    def late(self) -> int:
+        """How often a transaction came to an entity after a newer one."""
+        return int(self._meta[LATE])
+
+    @property
+    def entities(self) -> int:
+        """How many entities have state."""
+        return int(self._meta[COUNT])
+
+    @property
+    def state_bytes(self) -> int:
+        """How many bytes of records and events are in use."""
+        return int(self._meta[TOP]) * 8
+
+    def observe(self, batch: Batch) -> NDArray[np.float64]:
+        """Compute the features of N transactions in arrival order, each before it is applied itself.
+
+        Args:
+            batch: Transactions that were not observed before; the caller keeps duplicates away.
+
+        Returns:
+            float64 (N, F); NaN is missing.
+
+        Raises:
+            CapacityError: The state is full; nothing was applied.
+        """
+        out = np.empty((len(batch), len(self._program.results)))
+        registers, records = self._few if len(batch) <= _FEW else self._many
+        status = kernel.observe(
+            self._index,
+            self._heap,
+            self._heap_f,
+            self._meta,
+            batch.time_us,
+            batch.keys,
+            batch.values,
+            self._program.before,
+            self._program.state,
+            self._program.after,
+            self._program.results,
+            registers,
+            records,
+            out,
+        )
+        if status == kernel.FULL:
+            raise CapacityError(
+                "state_full",
+                f"the feature state holds {self.entities} entities in {self.state_bytes} bytes and has no room for "
+                f"{len(batch)} more transactions; give the engine more memory or the features shorter windows",
+            )
+        self.observed += len(batch)
+        return out

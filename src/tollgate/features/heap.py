@@ -1,0 +1,126 @@
+"""Where feature state lives: one hash index and one word-addressed heap, compiled.
+
+The index maps 64-bit keys to records, by open addressing with linear probing. It grows without a pause: level
+L owns the slots [2**L, 2**(L+1)) of one reserved array, and each insert moves a few slots of the old level to
+the new one. The heap hands out fixed-size blocks from its top or from a free list. Both arrays are reserved
+virtual memory that the operating system backs page by page, so growing copies nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+import numba
+import numpy as np
+
+# Words of `meta`.
+LEVEL, COUNT, CURSOR, TOP, LATE, FREE = range(6)  # FREE and on: one free list a table
+FIRST_LEVEL = 10
+_MOVED_PER_INSERT = 8  # a level is emptied long before the next one is full
+_NO_MIGRATION = -1
+
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def reserve(words: int) -> np.ndarray:
+    """Return int64 (words,) of zeros that costs memory only where it is touched."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    return np.frombuffer(mmap.mmap(-1, words * 8, flags=flags), dtype=np.int64)
+
+
+def new_meta(tables: int) -> np.ndarray:
+    """Return the bookkeeping words of an empty state with that many tables."""
+    meta = np.zeros(FREE + tables, dtype=np.int64)
+    meta[LEVEL], meta[CURSOR], meta[TOP] = FIRST_LEVEL, _NO_MIGRATION, 1  # word 0 stays unused: 0 means none
+    return meta
+
+
+@numba.njit(cache=True)
+def mix(key, salt):
+    """Return a well-mixed, non-zero 64-bit hash of `key` under `salt` (the finaliser of SplitMix64)."""
+    z = key + (salt + np.uint64(1)) * _GOLDEN
+    z = (z ^ (z >> _S30)) * _MIX_1
+    z = (z ^ (z >> _S27)) * _MIX_2
+    z = z ^ (z >> _S31)
+    return z if z != np.uint64(0) else np.uint64(1)
+
+
+@numba.njit(cache=True)
+def _probe(index, level, key):
+    """Return the slot of `key` in one level, or the free slot where it belongs."""
+    base = np.int64(1) << level
+    mask = base - 1
+    place = np.int64(key) & mask
+    word = np.int64(key)
+    while True:
+        slot = 2 * (base + place)
+        found = index[slot]
+        if found == word or found == 0:
+            return slot
+        place = (place + 1) & mask
+
+
+@numba.njit(cache=True)
+def find(index, meta, key):
+    """Return the record of `key`, or 0."""
+    level = meta[LEVEL]
+    slot = _probe(index, level, key)
+    if index[slot] == 0 and meta[CURSOR] != _NO_MIGRATION:
+        slot = _probe(index, level - 1, key)
+    return index[slot + 1]
+
+
+@numba.njit(cache=True)
+def insert(index, meta, key, record):
+    """Add `key`, which must not be there, and take a few steps of a growth under way."""
+    size = np.int64(1) << meta[LEVEL]
+    if meta[COUNT] * 3 >= size * 2 and meta[CURSOR] == _NO_MIGRATION:
+        meta[LEVEL] += 1
+        meta[CURSOR] = 0
+    slot = _probe(index, meta[LEVEL], key)
+    index[slot] = np.int64(key)
+    index[slot + 1] = record
+    meta[COUNT] += 1
+    if meta[CURSOR] != _NO_MIGRATION:
+        _migrate(index, meta)
+
+
+@numba.njit(cache=True)
+def _migrate(index, meta):
+    old = np.int64(1) << (meta[LEVEL] - 1)
+    stop = min(meta[CURSOR] + _MOVED_PER_INSERT, old)
+    for place in range(meta[CURSOR], stop):
+        source = 2 * (old + place)
+        if index[source] != 0:
+            slot = _probe(index, meta[LEVEL], np.uint64(index[source]))
+            index[slot] = index[source]
+            index[slot + 1] = index[source + 1]
+    meta[CURSOR] = stop if stop < old else _NO_MIGRATION
+
+
+@numba.njit(cache=True)
+def allocate(heap, meta, words):
+    """Return the address of a zeroed block from the top of the heap."""
+    address = meta[TOP]
+    meta[TOP] += words
+    return address
+
+
+@numba.njit(cache=True)
+def take_block(heap, meta, free_list, words):
+    """Return a block from a free list, or from the top; its first word is 0, the others may be old."""
+    address = meta[FREE + free_list]
+    if address == 0:
+        return allocate(heap, meta, words)
+    meta[FREE + free_list] = heap[address]
+    heap[address] = 0
+    return address
+
+
+@numba.njit(cache=True)
+def give_block(heap, meta, free_list, address):
+    """Put a block on a free list."""
+    heap[address] = meta[FREE + free_list]
+    meta[FREE + free_list] = address

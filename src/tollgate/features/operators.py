@@ -1,0 +1,136 @@
+"""The row operators of the feature language: what each is called, and what it computes.
+
+To add one: give it a line in `ROW_OPERATORS` and a branch in `run_rows`; the language, the plan and the
+oracle tests find it by its name. Every operator maps float64 registers to a float64 register, and a missing
+input (NaN) to a missing output unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numba
+
+from tollgate.duration import DAY_US, HOUR_US
+
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+
+
+class RowOperator(NamedTuple):
+    """One operator: its code in a compiled program, how many arguments it takes, and what it means."""
+
+    code: int
+    arity: int
+    meaning: str
+
+
+(
+    ADD, SUB, MUL, DIV, NEG, ABS, LT, LE, GT, GE, EQ, NE, AND, OR, NOT, LOG1P, MINIMUM, MAXIMUM,
+    IS_MISSING, FILL, HOUR_OF_DAY, DAY_OF_WEEK,
+) = range(22)  # fmt: skip
+
+ROW_OPERATORS = {
+    "add": RowOperator(ADD, 2, "a + b"),
+    "sub": RowOperator(SUB, 2, "a - b"),
+    "mul": RowOperator(MUL, 2, "a * b"),
+    "div": RowOperator(DIV, 2, "a / b; missing where b is 0"),
+    "neg": RowOperator(NEG, 1, "-a"),
+    "abs": RowOperator(ABS, 1, "|a|"),
+    "lt": RowOperator(LT, 2, "1 where a < b, else 0"),
+    "le": RowOperator(LE, 2, "1 where a <= b, else 0"),
+    "gt": RowOperator(GT, 2, "1 where a > b, else 0"),
+    "ge": RowOperator(GE, 2, "1 where a >= b, else 0"),
+    "eq": RowOperator(EQ, 2, "1 where a is b, else 0"),
+    "ne": RowOperator(NE, 2, "1 where a is not b, else 0"),
+    "and": RowOperator(AND, 2, "1 where both are not 0, else 0"),
+    "or": RowOperator(OR, 2, "1 where one is not 0, else 0"),
+    "not": RowOperator(NOT, 1, "1 where a is 0, else 0"),
+    "log1p": RowOperator(LOG1P, 1, "ln(1 + a); missing where a <= -1"),
+    "minimum": RowOperator(MINIMUM, 2, "the smaller of a and b"),
+    "maximum": RowOperator(MAXIMUM, 2, "the larger of a and b"),
+    "is_missing": RowOperator(IS_MISSING, 1, "1 where a is missing, else 0; never missing itself"),
+    "fill": RowOperator(FILL, 2, "a, or b where a is missing"),
+    "hour_of_day": RowOperator(HOUR_OF_DAY, 1, "hours since midnight UTC of a time in microseconds"),
+    "day_of_week": RowOperator(DAY_OF_WEEK, 1, "0 for Monday to 6 for Sunday, UTC, of a time in microseconds"),
+}
+
+
+@numba.njit(cache=True, error_model="numpy")
+def run_rows(ops, regs, n):
+    """Run a program of row operators over n rows, one operator at a time so that each loop is a vector loop.
+
+    Args:
+        ops: int64 (K, 4): code, destination register, first and second argument register.
+        regs: float64 (R, >= n), read and written.
+        n: How many rows.
+    """
+    for k in range(ops.shape[0]):
+        code = ops[k, 0]
+        out, a, b = regs[ops[k, 1]], regs[ops[k, 2]], regs[ops[k, 3]]
+        if code == ADD:
+            for i in range(n):
+                out[i] = a[i] + b[i]
+        elif code == SUB:
+            for i in range(n):
+                out[i] = a[i] - b[i]
+        elif code == MUL:
+            for i in range(n):
+                out[i] = a[i] * b[i]
+        elif code == DIV:
+            for i in range(n):
+                out[i] = a[i] / b[i] if b[i] != 0.0 else math.nan
+        elif code == NEG:
+            for i in range(n):
+                out[i] = -a[i]
+        elif code == ABS:
+            for i in range(n):
+                out[i] = abs(a[i])
+        elif code == LOG1P:
+            for i in range(n):
+                out[i] = math.log1p(a[i]) if a[i] > -1.0 else math.nan
+        elif code == IS_MISSING:
+            for i in range(n):
+                out[i] = 1.0 if math.isnan(a[i]) else 0.0
+        elif code == FILL:
+            for i in range(n):
+                out[i] = b[i] if math.isnan(a[i]) else a[i]
+        elif code == HOUR_OF_DAY:
+            for i in range(n):
+                out[i] = (a[i] - math.floor(a[i] / DAY_US) * DAY_US) / HOUR_US
+        elif code == DAY_OF_WEEK:
+            for i in range(n):
+                day = math.floor(a[i] / DAY_US) + EPOCH_WEEKDAY
+                out[i] = day - math.floor(day / 7.0) * 7.0
+        else:
+            for i in range(n):
+                out[i] = _compare(code, a[i], b[i])
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _compare(code, a, b):
+    if math.isnan(a) or math.isnan(b):
+        return math.nan
+    if code == MINIMUM:
+        return min(a, b)
+    if code == MAXIMUM:
+        return max(a, b)
+    if code == LT:
+        holds = a < b
+    elif code == LE:
+        holds = a <= b
+    elif code == GT:
+        holds = a > b
+    elif code == GE:
+        holds = a >= b
+    elif code == EQ:
+        holds = a == b
+    elif code == NE:
+        holds = a != b
+    elif code == AND:
+        holds = a != 0.0 and b != 0.0
+    elif code == OR:
+        holds = a != 0.0 or b != 0.0
+    else:  # NOT, whose second argument is its first
+        holds = a == 0.0
+    return 1.0 if holds else 0.0
