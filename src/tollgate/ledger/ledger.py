@@ -1,0 +1,234 @@
+"""The ledger on SQLite: written before a decision is answered, read to recover."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Literal, NamedTuple
+
+import msgspec
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from sqlalchemy import Engine, bindparam, create_engine, event, func, insert, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from tollgate.decision import Decision
+from tollgate.errors import LedgerError
+from tollgate.label import Label
+from tollgate.ledger.tables import DECISIONS, LABELS, TRANSACTIONS
+
+_IDS_PER_QUERY = 500  # SQLite takes at least 999 parameters
+REPLAY_ROWS = 4096
+_BUSY_MS = 5_000
+
+_DECISION = msgspec.json.Decoder(Decision)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class History(NamedTuple):
+    """A transaction as it came: its id, its times, and its body as JSON with sorted keys."""
+
+    transaction_id: str
+    effective_us: int
+    observed_us: int
+    body: bytes
+
+
+class Entry(NamedTuple):
+    """A transaction and what was decided, with the features that it was decided on (float64 bytes)."""
+
+    history: History
+    decision: Decision
+    features: bytes
+
+
+class Recorded(NamedTuple):
+    """What the ledger holds of a transaction; a transaction of imported history has no decision."""
+
+    body: bytes
+    decision: Decision | None
+
+
+class Ledger:
+    """The durable record. One process writes it at a time."""
+
+    def __init__(self, url: str, durability: Literal["fsync", "os"] = "fsync", *, write: bool = True) -> None:
+        """Open the ledger, creating or migrating it where needed.
+
+        Args:
+            url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`.
+            durability: `fsync` survives a power cut, `os` only the death of the process.
+            write: Take the writer's lock; without it the ledger is only read.
+
+        Raises:
+            LedgerError: It cannot be opened, or another process writes it.
+        """
+        self.url = url
+        self._lock = _lock(url) if write else None
+        try:
+            self._engine = _connect(url, durability)
+            if write:
+                _migrate(self._engine)
+            with self._engine.connect() as connection:
+                self._last = int(connection.scalar(select(func.max(TRANSACTIONS.c.seq))) or 0)
+        except SQLAlchemyError as error:
+            self.close()
+            raise _failed("open", url, error) from error
+
+    def close(self) -> None:
+        """Close the connections and give up the writer's lock."""
+        if hasattr(self, "_engine"):
+            self._engine.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions it holds: the arrival number of the newest."""
+        return self._last
+
+    def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
+        """Return what is recorded of those of `ids` that are known."""
+        found: dict[str, Recorded] = {}
+        try:
+            with self._engine.connect() as connection:
+                for start in range(0, len(ids), _IDS_PER_QUERY):
+                    part = list(ids[start : start + _IDS_PER_QUERY])
+                    for row in connection.execute(_FIND, {"ids": part}):
+                        decision = _DECISION.decode(row.document) if row.document is not None else None
+                        found[row.transaction_id] = Recorded(row.body, decision)
+        except SQLAlchemyError as error:
+            raise _failed("read", self.url, error) from error
+        return found
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Record transactions and their decisions, all or none, durably, in this order.
+
+        Raises:
+            LedgerError: Nothing was recorded.
+        """
+        decisions = [
+            {
+                "seq": seq,
+                "bundle": entry.decision.bundle,
+                "outcome": entry.decision.outcome.value,
+                "mode": entry.decision.mode.value,
+                "score": entry.decision.score,
+                "document": _ENCODE(entry.decision),
+                "features": entry.features,
+            }
+            for seq, entry in enumerate(entries, self._last + 1)
+        ]
+        self._record([entry.history for entry in entries], decisions, [])
+
+    def import_history(self, history: Sequence[History], labels: Sequence[Label]) -> None:
+        """Record past transactions that were not decided here, and their labels, all or none."""
+        self._record(history, [], labels)
+
+    def add_labels(self, labels: Sequence[Label]) -> None:
+        """Record labels; the same label again changes nothing."""
+        self._record([], [], labels)
+
+    def _record(
+        self, history: Sequence[History], decisions: Sequence[dict[str, object]], labels: Sequence[Label]
+    ) -> None:
+        rows = [{"seq": seq, **one._asdict()} for seq, one in enumerate(history, self._last + 1)]
+        verdicts = [
+            {"transaction_id": one.transaction_id, "is_fraud": one.is_fraud, "available_us": one.available_us,
+             "source": one.source.value}
+            for one in labels
+        ]  # fmt: skip
+        try:
+            with self._engine.begin() as connection:
+                if rows:
+                    connection.execute(_ADD_TRANSACTION, rows)
+                if decisions:
+                    connection.execute(_ADD_DECISION, decisions)
+                if verdicts:
+                    connection.execute(_ADD_LABEL, verdicts)
+        except SQLAlchemyError as error:
+            raise _failed("write", self.url, error) from error
+        self._last += len(rows)
+
+    def replay(self, after: int = 0) -> Iterator[list[bytes]]:
+        """Yield the bodies of all transactions after arrival number `after`, in arrival order, in chunks."""
+        try:
+            with self._engine.connect() as connection:
+                query = select(TRANSACTIONS.c.body).where(TRANSACTIONS.c.seq > after).order_by(TRANSACTIONS.c.seq)
+                result = connection.execution_options(yield_per=REPLAY_ROWS).scalars(query)
+                for part in result.partitions():
+                    yield list(part)
+        except SQLAlchemyError as error:
+            raise _failed("read", self.url, error) from error
+
+    def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
+        """Yield id, decision and feature bytes of every decided transaction, in arrival order."""
+        query = (
+            select(TRANSACTIONS.c.transaction_id, DECISIONS.c.document, DECISIONS.c.features)
+            .join(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
+            .order_by(TRANSACTIONS.c.seq)
+        )
+        try:
+            with self._engine.connect() as connection:
+                for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(query):
+                    yield identifier, _DECISION.decode(document), features
+        except SQLAlchemyError as error:
+            raise _failed("read", self.url, error) from error
+
+
+_FIND = (
+    select(TRANSACTIONS.c.transaction_id, TRANSACTIONS.c.body, DECISIONS.c.document)
+    .outerjoin(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
+    .where(TRANSACTIONS.c.transaction_id.in_(bindparam("ids", expanding=True)))
+)
+_ADD_TRANSACTION, _ADD_DECISION = insert(TRANSACTIONS), insert(DECISIONS)
+_ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
+
+
+def _failed(doing: str, url: str, error: Exception) -> LedgerError:
+    cause = getattr(error, "orig", None) or error
+    return LedgerError(
+        "ledger_failed", f"could not {doing} the ledger {url}: {cause}; check that its disk is there and has room"
+    )
+
+
+def _connect(url: str, durability: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000})
+    synchronous = "FULL" if durability == "fsync" else "NORMAL"  # in WAL mode NORMAL syncs at checkpoints only
+
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: object, _record: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+def _lock(url: str) -> IO[str]:
+    path = Path(make_url(url).database or "tollgate.db")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(path.name + ".lock").open("w")
+    except OSError as error:
+        raise _failed("open", url, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise LedgerError(
+            "ledger_in_use", f"another process writes the ledger {url}; stop it first, or use another ledger"
+        ) from None
+    return lock
+
+
+def _migrate(engine: Engine) -> None:
+    config = AlembicConfig()
+    config.set_main_option("script_location", "tollgate.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
