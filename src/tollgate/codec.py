@@ -108,7 +108,9 @@ def time_reader(column: Column) -> Callable[[Any], int]:
             since = moment - _EPOCH
             time_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         if not 0 <= time_us <= MAX_TIME_US:
-            raise InputError("bad_timestamp", f"expected a time from 1970 to 2200, but got {value!s}; is the unit right?")
+            raise InputError(
+                "bad_timestamp", f"expected a time from 1970 to 2200, but got {value!s}; is the unit right?"
+            )
         return time_us
 
     return read
@@ -172,5 +174,10 @@ def value_readers(name: str, column: Column) -> dict[str, tuple[str, Decode]]:
             }
         case Kind.TIMESTAMP:
             read = time_reader(column)
-            return {name: (column.source or name, lambda value: math.nan if missing(value) else float(read(value)))}
+            return {
+                name: (
+                    column.source or name,
+                    lambda value: math.nan if missing(value) else float(read(value)),
+                )
+            }
     return {}

@@ -104,6 +104,15 @@ class ServeConfig(Section, frozen=True):
     max_body_bytes: Positive = 4 * 2**20
     max_transactions: Positive = 10_000  # in one array
     max_waiting: Positive = 20_000  # admitted and not yet answered; more are shed with 503
+    max_ahead: str = "1d"  # of the server's clock
+
+    def __post_init__(self) -> None:
+        parse_duration_us(self.max_ahead)
+
+    @property
+    def max_ahead_us(self) -> int:
+        """How far ahead of the server's clock a transaction may be, in microseconds."""
+        return parse_duration_us(self.max_ahead)
 
 
 class LedgerConfig(Section, frozen=True):
@@ -151,7 +160,9 @@ def read_config(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            "no_config", f"expected a configuration at {path}: {error.strerror}; name it with --config", file=str(path)
+            "no_config",
+            f"expected a configuration at {path}: {error.strerror}; name it with --config",
+            file=str(path),
         ) from error
     config = parse_config(text, str(path))
     folder = path.parent

@@ -151,7 +151,12 @@ class TransactionFile:
         columns = _FrameColumns(frame, self._reader)
         end = start + len(frame)
         for row in self._repeated[(self._repeated >= start) & (self._repeated < end)]:
-            columns.reject(int(row) - start, "duplicate_id", "this transaction_id came before in the file", TRANSACTION_ID)
+            columns.reject(
+                int(row) - start,
+                "duplicate_id",
+                "this transaction_id came before in the file",
+                TRANSACTION_ID,
+            )
         ids = columns.texts(TRANSACTION_ID)
         time_us = columns.times()
         keys = [columns.keys(name) for name in schema.entities]
@@ -204,7 +209,13 @@ class _FrameColumns:
         return series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
 
     def _each(
-        self, name: str, source: str, series: pl.Series, rows: NDArray[np.int64], read: Callable[[Any], Any], into: Any
+        self,
+        name: str,
+        source: str,
+        series: pl.Series,
+        rows: NDArray[np.int64],
+        read: Callable[[Any], Any],
+        into: Any,
     ) -> None:
         """Read the chosen values one by one, noting what is wrong with them."""
         for row in rows.tolist():
@@ -243,7 +254,9 @@ class _FrameColumns:
                 for row in np.flatnonzero(same.fill_null(value=False).to_numpy()):
                     self.reject(int(row), error.code, f"'{source}': {error.message}", name)
         mapped = series.replace_strict(
-            pl.Series(list(known), dtype=series.dtype), pl.Series(list(known.values()), dtype=dtype), return_dtype=dtype
+            pl.Series(list(known), dtype=series.dtype),
+            pl.Series(list(known.values()), dtype=dtype),
+            return_dtype=dtype,
         )
         return mapped.to_numpy()
 
@@ -359,18 +372,22 @@ def _scan(path: Path) -> pl.LazyFrame:
         case ".parquet":
             return pl.scan_parquet(path)
         case ".csv":
-            return pl.scan_csv(path, infer_schema=False, missing_utf8_is_empty_string=False)
+            return pl.scan_csv(path, infer_schema=False)
         case ".jsonl" | ".ndjson":
             return pl.scan_ndjson(path, infer_schema_length=None)
     raise InputError(
-        "unknown_format", f"expected a file ending in {', '.join(_SUFFIXES)}, but got {path.name}", file=str(path)
+        "unknown_format",
+        f"expected a file ending in {', '.join(_SUFFIXES)}, but got {path.name}",
+        file=str(path),
     )
 
 
 def _unreadable(path: Path, error: Exception) -> TollgateError:
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
-        "unreadable_file", f"{path} is damaged or not what its name says: {first}; write it again", file=str(path)
+        "unreadable_file",
+        f"{path} is damaged or not what its name says: {first}; write it again",
+        file=str(path),
     )
 
 
@@ -379,4 +396,3 @@ def rejected_line(rejected: Rejected) -> bytes:
     return msgspec.json.encode(
         {"row": rejected.row, "transaction_id": rejected.transaction_id, **rejected.error.as_dict()}
     )
-

@@ -59,19 +59,20 @@ class TransactionReader:
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[self._row_type])  # type: ignore[name-defined]
         self._fields = {source: f"f{place}" for place, source in enumerate(_sources(schema))}
 
-    def from_json(self, body: bytes, limit: int) -> Batch:
-        """Return the transaction, or the array of at most `limit`, in a JSON body.
+    def from_json(self, body: bytes) -> Batch:
+        """Return the transaction, or the array of them, in a JSON body.
 
         Raises:
             InputError: The body is not JSON, a field is missing, unknown or wrong, or an id comes twice.
         """
-        rows = self.decode(body)
-        if len(rows) > limit:
-            raise InputError("too_many", f"expected at most {limit} transactions in one array, but got {len(rows)}")
-        return self.from_rows(rows)
+        return self.from_rows(self.decode(body)[1])
 
-    def decode(self, body: bytes) -> list[Mapping[str, Any]]:
-        """Return the rows of a JSON body, each a mapping from field to value, with its types checked."""
+    def decode(self, body: bytes) -> tuple[bool, list[Mapping[str, Any]]]:
+        """Return whether a JSON body is an array, and its rows: mappings from field to value of checked types.
+
+        Raises:
+            InputError: The body is not JSON, or a field is missing, unknown or of a wrong type.
+        """
         many = body.lstrip()[:1] == b"["
         try:
             rows = self._many.decode(body) if many else [self._one.decode(body)]
@@ -79,7 +80,7 @@ class TransactionReader:
             raise _explain(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError("invalid_json", f"expected a JSON object or an array of them: {error}") from None
-        return [{source: getattr(row, field) for source, field in self._fields.items()} for row in rows]
+        return many, [{source: getattr(row, field) for source, field in self._fields.items()} for row in rows]
 
     def from_rows(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
         """Return the batch of rows that are mappings from field to value.
@@ -115,7 +116,10 @@ class TransactionReader:
             for source in self.schema.sources(name):
                 if missing(row.get(source)):
                     raise InputError(
-                        "missing_value", f"expected a value for '{source}', but there is none", row=place, column=name
+                        "missing_value",
+                        f"expected a value for '{source}', but there is none",
+                        row=place,
+                        column=name,
                     )
         name, source = TRANSACTION_ID, self.schema.sources(TRANSACTION_ID)[0]
         try:

@@ -33,6 +33,7 @@ EXPONENTS: dict[str, int] = {
 }
 
 _DAY_US = 86_400_000_000
+_DECIMAL_NOISE = 1e-9  # what a decimal loses in binary is less; a real further decimal is more
 
 
 def exponent_of(currency: str) -> int:
@@ -90,13 +91,14 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 no rate is known.
         """
         exponent = exponent_of(currency)
-        if not 0 <= amount * 10**exponent <= MAX_AMOUNT_MINOR:  # NaN fails this too
+        scale = float(10**exponent)
+        if not 0 <= amount * scale <= MAX_AMOUNT_MINOR:  # NaN fails this too
             raise InputError(
                 "bad_amount",
-                f"expected an amount from 0 to {MAX_AMOUNT_MINOR / 10**exponent:.0f} {currency}, got {amount!r}",
+                f"expected an amount from 0 to {MAX_AMOUNT_MINOR / scale:.0f} {currency}, but got {amount!r}",
             )
-        minor = round(amount * 10**exponent)
-        if abs(amount - minor / 10**exponent) > 1e-9 * max(1.0, amount):
+        minor = round(amount * scale)
+        if abs(amount - minor / scale) > _DECIMAL_NOISE * max(1.0, amount):
             raise InputError(
                 "bad_amount",
                 f"expected at most {exponent} decimals in {currency}, but got {amount!r}; round it, or use the "
@@ -104,8 +106,7 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if currency == self.currency:
             return minor
-        rate = self._rate(currency, time_us)
-        return round(minor * (rate * 10.0 ** (EXPONENTS[self.currency] - exponent)))
+        return round(minor * self._rate(currency, time_us) * self.scale / scale)
 
     def _rate(self, currency: str, time_us: int) -> float:
         day = datetime.fromtimestamp(time_us // _DAY_US * 86_400, tz=UTC).date()

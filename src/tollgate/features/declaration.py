@@ -10,7 +10,6 @@ An expression is data: it can be written to JSON and read back, and nothing in i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -21,7 +20,6 @@ from tollgate.features.operators import ROW_OPERATORS
 DEFAULT_HORIZON = "90d"  # for how long an entity that was seen counts as known
 
 Scalar = str | int | float | bool
-Operand = "Expr | Scalar"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,24 +186,24 @@ class Entity:
     @overload
     def count(self, *, over: str, where: Expr | None = None) -> Expr: ...
     @overload
-    def count(self, *, over: Sequence[str], where: Expr | None = None) -> list[Expr]: ...
-    def count(self, *, over: str | Sequence[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def count(self, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def count(self, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
         """How many of its transactions lie in the window; 0 where there is none."""
         return self._window("count", None, over, where)
 
     @overload
     def sum(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
     @overload
-    def sum(self, value: Expr, *, over: Sequence[str], where: Expr | None = None) -> list[Expr]: ...
-    def sum(self, value: Expr, *, over: str | Sequence[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def sum(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def sum(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
         """The sum of `value` over the window, leaving out where it is missing; 0 where there is none."""
         return self._window("sum", value, over, where)
 
     @overload
     def mean(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
     @overload
-    def mean(self, value: Expr, *, over: Sequence[str], where: Expr | None = None) -> list[Expr]: ...
-    def mean(self, value: Expr, *, over: str | Sequence[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def mean(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def mean(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
         """The mean of `value` over the window; missing where there is none."""
         return self._window("mean", value, over, where)
 
@@ -230,7 +228,7 @@ class Entity:
         )
 
     def _window(
-        self, aggregate: str, value: Expr | None, over: str | Sequence[str], where: Expr | None
+        self, aggregate: str, value: Expr | None, over: str | list[str], where: Expr | None
     ) -> Expr | list[Expr]:
         if not isinstance(over, str):
             made = [self._window(aggregate, value, one, where) for one in over]

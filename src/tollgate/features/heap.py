@@ -101,7 +101,7 @@ def _migrate(index, meta):
 
 
 @numba.njit(cache=True)
-def allocate(heap, meta, words):
+def allocate(meta, words):
     """Return the address of a zeroed block from the top of the heap."""
     address = meta[TOP]
     meta[TOP] += words
@@ -113,7 +113,7 @@ def take_block(heap, meta, free_list, words):
     """Return a block from a free list, or from the top; its first word is 0, the others may be old."""
     address = meta[FREE + free_list]
     if address == 0:
-        return allocate(heap, meta, words)
+        return allocate(meta, words)
     meta[FREE + free_list] = heap[address]
     heap[address] = 0
     return address

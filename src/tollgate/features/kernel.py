@@ -173,7 +173,7 @@ def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
             key = mix(key ^ mix(keys[other, start + i], salt + np.uint64(1)), salt)
         record = find(index, meta, key)
         if record == 0:
-            record = allocate(heap, meta, tables[table, RECORD_WORDS])
+            record = allocate(meta, tables[table, RECORD_WORDS])
             heap[record + WATERMARK] = NO_TIME
             for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
                 heap[record + windows[w, W_OFFSET] + 1] = NEVER

@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import numba
+import numpy as np
 
 from tollgate.duration import DAY_US, HOUR_US
 
@@ -97,11 +98,11 @@ def run_rows(ops, regs, n):
                 out[i] = b[i] if math.isnan(a[i]) else a[i]
         elif code == HOUR_OF_DAY:
             for i in range(n):
-                out[i] = (a[i] - math.floor(a[i] / DAY_US) * DAY_US) / HOUR_US
+                out[i] = (a[i] - np.floor(a[i] / DAY_US) * DAY_US) / HOUR_US
         elif code == DAY_OF_WEEK:
             for i in range(n):
-                day = math.floor(a[i] / DAY_US) + EPOCH_WEEKDAY
-                out[i] = day - math.floor(day / 7.0) * 7.0
+                day = np.floor(a[i] / DAY_US) + EPOCH_WEEKDAY
+                out[i] = day - np.floor(day / 7.0) * 7.0
         else:
             for i in range(n):
                 out[i] = _compare(code, a[i], b[i])

@@ -208,7 +208,8 @@ class _Compiler:
         for name in columns:
             if name not in entities:
                 raise ConfigError(
-                    "bad_feature", f"the schema has no entity '{name}'; there are: {', '.join(entities) or 'none'}"
+                    "bad_feature",
+                    f"the schema has no entity '{name}'; there are: {', '.join(entities) or 'none'}",
                 )
         keys = tuple(sorted(entities.index(name) for name in columns))  # a pair is the same either way round
         return self._tables.setdefault(keys, _Table(keys))
@@ -278,7 +279,12 @@ def _add_sum(table: _Table, duration: int, where: int, value: int, *, summed: bo
 
 
 def _lay_out(entities: list[_Table]) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
-    tables, windows, sums, lanes, stored, outputs = [], [], [], [], [], []
+    tables: list[tuple[int, ...]] = []
+    windows: list[tuple[int, ...]] = []
+    sums: list[tuple[int, ...]] = []
+    lanes: list[tuple[int, ...]] = []
+    stored: list[int] = []
+    outputs: list[tuple[int, ...]] = []
     for salt, table in enumerate(entities):
         offset = kernel.FIRST_WINDOW
         first = (len(windows), len(sums), len(lanes), len(stored), len(outputs))

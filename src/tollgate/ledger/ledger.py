@@ -109,7 +109,7 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded.
         """
-        decisions = [
+        decisions: list[dict[str, object]] = [
             {
                 "seq": seq,
                 "bundle": entry.decision.bundle,
@@ -172,7 +172,9 @@ class Ledger:
         )
         try:
             with self._engine.connect() as connection:
-                for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(query):
+                for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(
+                    query
+                ):
                     yield identifier, _DECISION.decode(document), features
         except SQLAlchemyError as error:
             raise _failed("read", self.url, error) from error
@@ -190,7 +192,8 @@ _ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
 def _failed(doing: str, url: str, error: Exception) -> LedgerError:
     cause = getattr(error, "orig", None) or error
     return LedgerError(
-        "ledger_failed", f"could not {doing} the ledger {url}: {cause}; check that its disk is there and has room"
+        "ledger_failed",
+        f"could not {doing} the ledger {url}: {cause}; check that its disk is there and has room",
     )
 
 

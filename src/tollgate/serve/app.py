@@ -1,0 +1,202 @@
+"""The public HTTP interface, as a plain ASGI application: no framework in the hot path."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tollgate import __version__
+from tollgate.config import ServeConfig
+from tollgate.errors import InputError, TollgateError, TooLargeError
+from tollgate.intake import TransactionReader
+from tollgate.ledger import Ledger
+from tollgate.scorer import Scorer, Submission, body_of
+from tollgate.serve.batcher import Batcher
+
+LOG = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+RETRY_AFTER_S = 1
+_ENCODE = msgspec.json.Encoder().encode
+_JSON = (b"content-type", b"application/json")
+
+
+class Answer(NamedTuple):
+    """A response: status, JSON body and headers beside the content type."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class _DisconnectedError(Exception):
+    """The client left before its request was whole."""
+
+
+def _refuse(status: int, error: dict[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
+    return Answer(status, _ENCODE({"error": error}), headers)
+
+
+class PredictApp:
+    """`POST /predict`, `GET /health`, `/health/live` and `/health/ready`; nothing else."""
+
+    def __init__(
+        self,
+        reader: TransactionReader,
+        scorer: Scorer,
+        ledger: Ledger,
+        config: ServeConfig,
+        clock_us: Callable[[], int],
+    ) -> None:
+        """Make the application; it starts to recover when the server starts it."""
+        self._reader = reader
+        self._scorer = scorer
+        self._ledger = ledger
+        self._config = config
+        self._clock_us = clock_us
+        self._batcher = Batcher(scorer, config.max_waiting)
+        self._started_us = clock_us()
+        self._routes: dict[str, tuple[str, Callable[[Message, Receive], Awaitable[Answer]]]] = {
+            "/predict": ("POST", self._predict),
+            "/health": ("GET", self._health),
+            "/health/live": ("GET", self._live),
+            "/health/ready": ("GET", self._ready),
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection event of the ASGI server."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        try:
+            answer = await self._respond(scope, receive)
+        except _DisconnectedError:
+            return
+        length = (b"content-length", str(len(answer.body)).encode())
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [_JSON, length, *answer.headers],
+            }
+        )
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _respond(self, scope: Message, receive: Receive) -> Answer:
+        route = self._routes.get(scope["path"])
+        if route is None:
+            paths = ", ".join(self._routes)
+            return _refuse(404, {"code": "not_found", "message": f"expected one of {paths}, got {scope['path']}"})
+        method, handle = route
+        if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
+            message = f"expected {method} {scope['path']}, but got {scope['method']}"
+            return _refuse(405, {"code": "method_not_allowed", "message": message}, (b"allow", method.encode()))
+        try:
+            return await handle(scope, receive)
+        except TollgateError as error:
+            retry = ((b"retry-after", str(RETRY_AFTER_S).encode()),) if error.status == 503 else ()
+            return _refuse(error.status, error.as_dict(), *retry)
+        except _DisconnectedError:
+            raise
+        except Exception:
+            LOG.exception("a request failed")
+            return _refuse(500, {"code": "internal_error", "message": "the request failed; the log says why"})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._batcher.start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._batcher.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _predict(self, scope: Message, receive: Receive) -> Answer:
+        body = await self._body(scope, receive)
+        many, rows = self._reader.decode(body)
+        if len(rows) > self._config.max_transactions:
+            raise TooLargeError(
+                "too_many",
+                f"expected at most {self._config.max_transactions} transactions in one array, but got {len(rows)}; "
+                "send several",
+            )
+        if not rows:
+            return Answer(200, b"[]")
+        batch = self._reader.from_rows(rows)
+        latest = self._clock_us() + self._config.max_ahead_us
+        if int(batch.time_us.max()) > latest:
+            row = int((batch.time_us > latest).argmax())
+            raise InputError(
+                "time_ahead",
+                f"expected a time at most {self._config.max_ahead} ahead of this server's clock: a wrong clock would "
+                "empty the windows of every entity that it touches",
+                row=row if many else None,
+                column="effective_time",
+            )
+        decisions = await self._batcher.submit(Submission(batch, [body_of(row) for row in rows]))
+        return Answer(200, _ENCODE(decisions if many else decisions[0]))
+
+    async def _body(self, scope: Message, receive: Receive) -> bytes:
+        limit = self._config.max_body_bytes
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        size = int(declared)  # the server has checked that it is a number
+        parts: list[bytes] = []
+        more = size <= limit
+        received = 0
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError
+            part = message.get("body", b"")
+            received += len(part)
+            if received > limit:
+                break
+            parts.append(part)
+            more = message.get("more_body", False)
+        if max(size, received) > limit:
+            raise TooLargeError(
+                "body_too_large",
+                f"expected a body of at most {limit} bytes; send fewer transactions at a time",
+            )
+        return b"".join(parts)
+
+    async def _live(self, _scope: Message, _receive: Receive) -> Answer:
+        return Answer(200, _ENCODE({"status": "live"}))
+
+    async def _ready(self, _scope: Message, _receive: Receive) -> Answer:
+        ready = self._scorer.ready
+        return Answer(200 if ready else 503, _ENCODE({"status": "ready" if ready else "recovering"}))
+
+    async def _health(self, _scope: Message, _receive: Receive) -> Answer:
+        scorer = self._scorer
+        state = {}
+        if scorer.ready:
+            engine = scorer.engine
+            state = {
+                "transactions": engine.observed,
+                "entities": engine.entities,
+                "late_events": engine.late,
+                "state_bytes": engine.state_bytes,
+            }
+        report = {
+            "status": "ready" if scorer.ready else "recovering",
+            "version": __version__,
+            "bundle": scorer.bundle,
+            "uptime_s": (self._clock_us() - self._started_us) // 1_000_000,
+            "ledger_transactions": self._ledger.transactions,
+            "decisions": {outcome.value: count for outcome, count in scorer.counts.items()},
+            "degraded": scorer.degraded,
+            "features": state,
+        }
+        return Answer(200, _ENCODE(report))

@@ -1,0 +1,161 @@
+"""The compiled engine against the obvious one, and the promises of the semantics."""
+
+import math
+
+import numpy as np
+import pytest
+from features.oracle import Oracle, row_operator
+from features.streams import ROWS, SCHEMA, START_US, batch_of, timed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tollgate.errors import CapacityError
+from tollgate.features import FeatureEngine, constant, entity, log1p, tx
+from tollgate.features.operators import ROW_OPERATORS
+from tollgate.features.plan import compile_plan
+
+CARD, DEVICE, PAIR = entity("card_id"), entity("device_id"), entity("card_id", "device_id")
+WINDOWS = ["1s", "1m", "1h", "1d", "7d"]
+
+EXACT = [
+    tx.amount, log1p(tx.amount), tx.hour_of_day, tx.day_of_week, tx.channel.category(), tx.weight.is_missing(),
+    *CARD.count(over=WINDOWS),
+    *CARD.sum(tx.amount, over=WINDOWS),
+    *CARD.mean(tx.amount, over=["1m", "7d"]),
+    *CARD.count(over=["1m", "1d"], where=tx.amount < 500_000),
+    CARD.sum(tx.amount, over="1d", where=(tx.channel == "ecom") & (tx.present != 1)),
+    CARD.mean(tx.amount, over="1d", where=tx.weight > 0),
+    (tx.amount / CARD.mean(tx.amount, over="7d")).named("ratio"),
+    CARD.seconds_since_last(), DEVICE.seconds_since_last(within="1h"),
+    DEVICE.is_new_for(CARD), CARD.is_new(within="1m"),
+    *DEVICE.count(over=["1m", "1d"]), *PAIR.count(over=["1h", "7d"]), PAIR.sum(tx.amount, over="1d"),
+]  # fmt: skip
+NEAR = [*CARD.sum(tx.weight, over=["1m", "7d"]), *DEVICE.mean(tx.weight * tx.amount, over=["1h"])]
+
+EXACT_PLAN = compile_plan(EXACT, SCHEMA, 100.0)
+NEAR_PLAN = compile_plan(NEAR, SCHEMA, 100.0)
+SMALL = 2**24
+
+
+def expected(features, rows):
+    oracle = Oracle(features, SCHEMA, 100.0)
+    return np.array([oracle.observe(row) for row in rows])
+
+
+def bits(values):
+    """NaNs compare equal, everything else bit for bit, but for the sign of zero."""
+    return np.where(np.isnan(values), np.nan, values + 0.0).view(np.int64)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS)
+def test_every_operator_equals_the_brute_force_oracle_bit_for_bit(drawn):
+    rows = timed(drawn)
+    got = FeatureEngine(EXACT_PLAN, SMALL).observe(batch_of(rows))
+    want = expected(EXACT, rows)
+    wrong = np.argwhere(bits(got) != bits(want))
+    assert not len(wrong), [(int(r), EXACT_PLAN.names[f], got[r, f], want[r, f]) for r, f in wrong[:5]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS)
+def test_sums_of_any_numbers_stay_within_one_ulp_of_the_exact_sum(drawn):
+    rows = timed(drawn)
+    got = FeatureEngine(NEAR_PLAN, SMALL).observe(batch_of(rows))
+    want = expected(NEAR, rows)
+    assert (np.isnan(got) == np.isnan(want)).all()
+    known = ~np.isnan(want)
+    assert (np.abs(got - want)[known] <= np.spacing(np.abs(want))[known]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.lists(st.integers(1, 9), min_size=1, max_size=60))
+def test_features_do_not_depend_on_how_the_stream_is_cut_into_batches(drawn, sizes):
+    batch = batch_of(timed(drawn))
+    whole = FeatureEngine(EXACT_PLAN, SMALL).observe(batch)
+    engine, parts, start = FeatureEngine(EXACT_PLAN, SMALL), [], 0
+    for size in [*sizes, len(batch)]:
+        parts.append(engine.observe(batch.take(slice(start, start + size))))
+        start += size
+    assert (np.concatenate(parts).view(np.int64) == whole.view(np.int64)).all()
+
+
+@pytest.mark.parametrize("name", sorted(ROW_OPERATORS))
+@settings(max_examples=60, deadline=None)
+@given(
+    a=st.one_of(st.floats(-1e9, 1e9), st.sampled_from([0.0, -1.0, math.nan])),
+    b=st.one_of(st.floats(-1e9, 1e9), st.sampled_from([0.0, 1.0, math.nan])),
+)
+def test_each_row_operator_does_what_it_says(name, a, b):
+    from tollgate.features.declaration import Expr
+
+    if name in ("hour_of_day", "day_of_week"):
+        a = float(START_US + int(a)) if not math.isnan(a) else a
+    args = (tx.weight, constant(b))[: ROW_OPERATORS[name].arity]
+    if math.isnan(b):
+        args = (tx.weight, tx.amount / 0)[: ROW_OPERATORS[name].arity]
+    plan = compile_plan([Expr(name, args, name="f")], SCHEMA, 100.0)
+    row = {"effective_time": START_US, "card_id": 1, "device_id": 0, "amount": 1.0, "weight": a, "channel": math.nan,
+           "present": 1.0}  # fmt: skip
+    got = FeatureEngine(plan, SMALL).observe(batch_of([row]))[0, 0]
+    want = row_operator(name, a, b) if ROW_OPERATORS[name].arity == 2 else row_operator(name, a)
+    assert (math.isnan(got) and math.isnan(want)) or got == want
+
+
+def payment(seconds, card=1, amount=100.0, device=0):
+    return {"effective_time": START_US + int(seconds * 1e6), "card_id": card, "device_id": device, "amount": amount,
+            "weight": 1.0, "channel": math.nan, "present": 1.0}  # fmt: skip
+
+
+def test_a_window_holds_what_came_after_its_start_and_not_the_transaction_itself():
+    """(t - W, t]: an event exactly W old has left, one a microsecond younger has not."""
+    plan = compile_plan([CARD.count(over="1m")], SCHEMA, 100.0)
+    got = FeatureEngine(plan, SMALL).observe(batch_of([payment(0), payment(0), payment(59.999999), payment(60)]))
+    assert got[:, 0].tolist() == [0, 1, 2, 1]
+
+
+def test_a_late_event_is_applied_at_its_entitys_watermark_and_counted():
+    plan = compile_plan([CARD.count(over="1m"), CARD.seconds_since_last()], SCHEMA, 100.0)
+    engine = FeatureEngine(plan, SMALL)
+    got = engine.observe(batch_of([payment(100), payment(0), payment(150), payment(155, card=2), payment(165)]))
+    assert got[:, 0].tolist() == [0, 1, 2, 0, 1]
+    assert got[1, 1] == 0
+    assert engine.late == 1
+
+
+def test_a_burst_of_a_thousand_events_leaves_nothing_behind_when_it_has_gone():
+    """0.1 added and taken away a thousand times drifts in plain floats."""
+    plan = compile_plan([CARD.sum(tx.weight, over="1h")], SCHEMA, 100.0)
+    rows = [{**payment(i), "weight": 0.1} for i in range(1000)] + [payment(998.5 + 3600), payment(10_000)]
+    got = FeatureEngine(plan, SMALL).observe(batch_of(rows))[:, 0]
+    assert got[-2] == pytest.approx(0.1)  # only the last of the burst and nothing of the others
+    assert got[-1] == 0.0
+
+
+def test_blocks_of_expired_events_are_used_again():
+    plan = compile_plan([CARD.sum(tx.amount, over="1m")], SCHEMA, 100.0)
+    engine = FeatureEngine(plan, SMALL)
+    engine.observe(batch_of([payment(i) for i in range(200)]))
+    before = engine.state_bytes
+    engine.observe(batch_of([payment(i) for i in range(200, 5000)]))
+    assert engine.state_bytes - before < 2000
+
+
+def test_a_hundred_thousand_entities_are_all_found_again_while_the_index_grows():
+    plan = compile_plan([CARD.count(over="7d"), CARD.is_new()], SCHEMA, 100.0)
+    engine = FeatureEngine(plan, 2**27)
+    rows = [payment(i / 1e6, card=i + 1) for i in range(100_000)]
+    first, again = engine.observe(batch_of(rows)), engine.observe(batch_of(rows))
+    assert (first == [0, 1]).all()
+    assert (again == [1, 0]).all()
+    assert engine.entities == 100_000
+
+
+def test_a_full_state_refuses_the_batch_and_applies_nothing():
+    plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
+    engine = FeatureEngine(plan, 2**17)
+    rows = batch_of([payment(i, card=i + 1) for i in range(5000)])
+    with pytest.raises(CapacityError, match="no room for 5000"):
+        engine.observe(rows)
+    assert engine.entities == 0
+    assert engine.observe(rows.take(slice(0, 1))).tolist() == [[0.0]]
