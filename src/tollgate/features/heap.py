@@ -37,7 +37,7 @@ def new_meta(tables: int) -> np.ndarray:
     return meta
 
 
-@numba.njit(cache=True)
+@numba.njit
 def mix(key, salt):
     """Return a well-mixed, non-zero 64-bit hash of `key` under `salt` (the finaliser of SplitMix64)."""
     z = key + (salt + np.uint64(1)) * _GOLDEN
@@ -47,7 +47,7 @@ def mix(key, salt):
     return z if z != np.uint64(0) else np.uint64(1)
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _probe(index, level, key):
     """Return the slot of `key` in one level, or the free slot where it belongs."""
     base = np.int64(1) << level
@@ -62,7 +62,7 @@ def _probe(index, level, key):
         place = (place + 1) & mask
 
 
-@numba.njit(cache=True)
+@numba.njit
 def find(index, meta, key):
     """Return the record of `key`, or 0."""
     level = meta[LEVEL]
@@ -72,7 +72,7 @@ def find(index, meta, key):
     return index[slot + 1]
 
 
-@numba.njit(cache=True)
+@numba.njit
 def insert(index, meta, key, record):
     """Add `key`, which must not be there, and take a few steps of a growth under way."""
     size = np.int64(1) << meta[LEVEL]
@@ -87,7 +87,7 @@ def insert(index, meta, key, record):
         _migrate(index, meta)
 
 
-@numba.njit(cache=True)
+@numba.njit
 def _migrate(index, meta):
     old = np.int64(1) << (meta[LEVEL] - 1)
     stop = min(meta[CURSOR] + _MOVED_PER_INSERT, old)
@@ -100,7 +100,7 @@ def _migrate(index, meta):
     meta[CURSOR] = stop if stop < old else _NO_MIGRATION
 
 
-@numba.njit(cache=True)
+@numba.njit
 def allocate(meta, words):
     """Return the address of a zeroed block from the top of the heap."""
     address = meta[TOP]
@@ -108,7 +108,7 @@ def allocate(meta, words):
     return address
 
 
-@numba.njit(cache=True)
+@numba.njit
 def take_block(heap, meta, free_list, words):
     """Return a block from a free list, or from the top; its first word is 0, the others may be old."""
     address = meta[FREE + free_list]
@@ -119,7 +119,7 @@ def take_block(heap, meta, free_list, words):
     return address
 
 
-@numba.njit(cache=True)
+@numba.njit
 def give_block(heap, meta, free_list, address):
     """Put a block on a free list."""
     heap[address] = meta[FREE + free_list]

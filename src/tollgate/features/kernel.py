@@ -12,6 +12,8 @@ again leaves nothing behind, where a plain float would drift. Whole numbers belo
 from __future__ import annotations
 
 import math
+from hashlib import sha256
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -53,7 +55,7 @@ OUT_SUM, OUT_SINCE_LAST, OUT_IS_NEW = range(3)
 OK, FULL = 0, 1
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _accumulate(heap_f, at, value):
     """Add `value` to the double-double at `at`."""
     high, low = heap_f[at], heap_f[at + 1]
@@ -64,12 +66,12 @@ def _accumulate(heap_f, at, value):
     heap_f[at + 1] = low - (heap_f[at] - total)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _time_at(heap, position):
     return heap[position // EVENTS + 1 + position % EVENTS]
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _apply(heap, heap_f, record, window, sums, position, sign):
     """Add one event to a window's sums, or with sign -1 take it away."""
     block, place = position // EVENTS, position % EVENTS
@@ -82,7 +84,7 @@ def _apply(heap, heap_f, record, window, sums, position, sign):
             _accumulate(heap_f, record + sums[s, S_OFFSET], sign * value)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _expire(heap, heap_f, meta, record, table, t, tables, windows, sums):
     """Move every window of the record on to time t, and free the blocks that no window needs."""
     head = heap[record + HEAD]
@@ -110,7 +112,7 @@ def _expire(heap, heap_f, meta, record, table, t, tables, windows, sums):
                 heap_f[record + sums[s, S_OFFSET] + 1] = 0.0
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _read(heap, heap_f, record, table, t, tables, outputs, regs, i):
     last = heap[record + WATERMARK]
     for o in range(tables[table, OUTPUTS], tables[table, OUTPUTS_END]):
@@ -125,7 +127,7 @@ def _read(heap, heap_f, record, table, t, tables, outputs, regs, i):
                 regs[register, i] = (t - last) / MICROSECONDS if known else math.nan
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _push(heap, heap_f, meta, record, table, t, tables, windows, sums, lanes, stored, regs, i):
     """Append the transaction to the record's events and to all its windows."""
     head = heap[record + HEAD]
@@ -155,7 +157,7 @@ def _push(heap, heap_f, meta, record, table, t, tables, windows, sums, lanes, st
     heap[record + HEAD] = head
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
     """Find or make the record of each transaction in one table; 0 where an entity of it is missing.
 
@@ -181,7 +183,7 @@ def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
         records[i] = record
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, start, n):
     """Take n transactions through the state of every table, each table on its own."""
     tables, windows, sums, lanes, stored, outputs = program
@@ -204,47 +206,66 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, sta
             heap[record + WATERMARK] = t
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
-def observe(index, heap, heap_f, meta, time_us, keys, values, before, program, after, results, regs, records, out):
-    """Compute the features of n transactions and apply them to the state.
+def _compile(sources: str):
+    """Return `observe`, compiled; the machine code is cached on disk for these sources.
 
-    Args:
-        index, heap, meta: The state, int64 each, see `heap`; `heap_f` is `heap` seen as float64.
-        time_us: int64 (n,).
-        keys: uint64 (E, n).
-        values: float64 (C, n).
-        before: int64 (K, 4), row operators that the state reads; `after`: those that read the state.
-        program: The tables, windows, sums, lanes, stored values and outputs, see the constants above.
-        results: int64 (F,), the register of each feature.
-        regs: float64 (R, chunk), scratch; the registers of constants are already filled.
-        records: int64 (chunk,), scratch.
-        out: float64 (n, F), written.
-
-    Returns:
-        OK, or FULL where the state could outgrow its reserve: then nothing was applied.
+    Numba sees by itself only that the file of the outermost function has changed. What the function closes over
+    belongs to the cache's key too, so it closes over the digest of all that is compiled into it.
     """
-    tables = program[0]
-    total = time_us.shape[0]
-    chunk = records.shape[0]
-    worst = 0
-    for table in range(tables.shape[0]):
-        worst += tables[table, RECORD_WORDS] + 2 * tables[table, BLOCK_WORDS]
-    slots = index.shape[0] // 2  # twice what the last level has
-    if meta[TOP] + total * worst > heap.shape[0] or 4 * (meta[COUNT] + total * tables.shape[0]) > slots:
-        return FULL
-    clock = values.shape[0]  # the register of the effective time
-    for start in range(0, total, chunk):
-        n = min(chunk, total - start)
-        for c in range(values.shape[0]):
+
+    @numba.njit(cache=True, error_model="numpy", nogil=True)
+    def observe(index, heap, heap_f, meta, time_us, keys, values, before, program, after, results, regs, records, out):
+        """Compute the features of n transactions and apply them to the state.
+
+        Args:
+            index, heap, meta: The state, int64 each, see `heap`; `heap_f` is `heap` seen as float64.
+            time_us: int64 (n,).
+            keys: uint64 (E, n).
+            values: float64 (C, n).
+            before: int64 (K, 4), row operators that the state reads; `after`: those that read the state.
+            program: The tables, windows, sums, lanes, stored values and outputs, see the constants above.
+            results: int64 (F,), the register of each feature.
+            regs: float64 (R, chunk), scratch; the registers of constants are already filled.
+            records: int64 (chunk,), scratch.
+            out: float64 (n, F), written.
+
+        Returns:
+            OK, or FULL where the state could outgrow its reserve: then nothing was applied.
+        """
+        _ = sources
+        tables = program[0]
+        total = time_us.shape[0]
+        chunk = records.shape[0]
+        worst = 0
+        for table in range(tables.shape[0]):
+            worst += tables[table, RECORD_WORDS] + 2 * tables[table, BLOCK_WORDS]
+        slots = index.shape[0] // 2  # twice what the last level has
+        if meta[TOP] + total * worst > heap.shape[0] or 4 * (meta[COUNT] + total * tables.shape[0]) > slots:
+            return FULL
+        clock = values.shape[0]  # the register of the effective time
+        for start in range(0, total, chunk):
+            n = min(chunk, total - start)
+            for c in range(values.shape[0]):
+                for i in range(n):
+                    regs[c, i] = values[c, start + i]
             for i in range(n):
-                regs[c, i] = values[c, start + i]
-        for i in range(n):
-            regs[clock, i] = time_us[start + i]
-        run_rows(before, regs, n)
-        _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, start, n)
-        run_rows(after, regs, n)
-        for f in range(results.shape[0]):
-            source = regs[results[f]]
-            for i in range(n):
-                out[start + i, f] = source[i]
-    return OK
+                regs[clock, i] = time_us[start + i]
+            run_rows(before, regs, n)
+            _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, start, n)
+            run_rows(after, regs, n)
+            for f in range(results.shape[0]):
+                source = regs[results[f]]
+                for i in range(n):
+                    out[start + i, f] = source[i]
+        return OK
+
+    return observe
+
+
+def _sources() -> str:
+    folder = Path(__file__).parent
+    texts = [(folder / name).read_bytes() for name in ("heap.py", "kernel.py", "operators.py")]
+    return sha256(b"".join(texts)).hexdigest()
+
+
+observe = _compile(_sources())

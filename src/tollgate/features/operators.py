@@ -57,7 +57,7 @@ ROW_OPERATORS = {
 }
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def run_rows(ops, regs, n):
     """Run a program of row operators over n rows, one operator at a time so that each loop is a vector loop.
 
@@ -108,7 +108,7 @@ def run_rows(ops, regs, n):
                 out[i] = _compare(code, a[i], b[i])
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(error_model="numpy")
 def _compare(code, a, b):
     if math.isnan(a) or math.isnan(b):
         return math.nan

@@ -1,0 +1,233 @@
+"""What a model learns from: features with labels, and which of them may be seen when.
+
+A label may be used from the moment at which it was known, never before: a split that looks at the fraud of
+yesterday, which nobody reports for a week, measures a model that cannot exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tollgate.config import SplitConfig
+from tollgate.duration import DAY_US, parse_duration_us
+from tollgate.errors import InputError
+
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """N labelled transactions in arrival order.
+
+    Attributes:
+        features: float64 (N, F); NaN is missing, a category is the 52-bit code of its text.
+        names: The F feature names.
+        categorical: Which of the F features are categories.
+        is_fraud: The labels, bool (N,).
+        available_us: When each label was known, int64 (N,), microseconds since 1970-01-01 UTC.
+        time_us: Effective times, int64 (N,).
+        amount: float64 (N,), in major units of the base currency.
+        card: Keys of the cards, uint64 (N,); 0 is missing.
+        ids: The transaction ids, object (N,).
+    """
+
+    features: NDArray[np.float64]
+    names: tuple[str, ...]
+    categorical: tuple[bool, ...]
+    is_fraud: NDArray[np.bool_]
+    available_us: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    amount: NDArray[np.float64]
+    card: NDArray[np.uint64]
+    ids: NDArray[Any]
+
+    def __post_init__(self) -> None:
+        assert self.features.ndim == 2
+        assert self.features.shape[1] == len(self.names) == len(self.categorical)
+        columns = (self.is_fraud, self.available_us, self.time_us, self.amount, self.card, self.ids)
+        assert all(column.shape == (len(self),) for column in columns)
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def frauds(self) -> int:
+        """How many of the transactions are fraud."""
+        return int(np.count_nonzero(self.is_fraud))
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
+        """Return the chosen rows (a mask, or places), in their order."""
+        return Dataset(
+            self.features[rows],
+            self.names,
+            self.categorical,
+            self.is_fraud[rows],
+            self.available_us[rows],
+            self.time_us[rows],
+            self.amount[rows],
+            self.card[rows],
+            self.ids[rows],
+        )
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256, in hex, of what a model learns from: names, features, labels and times."""
+        digest = hashlib.sha256(repr((self.names, self.categorical, self.features.shape)).encode())
+        # A missing value may come with any of NaN's many bit patterns, which all mean the same.
+        for column in (np.where(np.isnan(self.features), np.nan, self.features), self.is_fraud, self.time_us):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A period of effective time: `start_us` belongs to it, `end_us` does not."""
+
+    start_us: int
+    end_us: int
+
+    def __str__(self) -> str:
+        return f"{_text(self.start_us)} to {_text(self.end_us)} UTC"
+
+    def holds(self, time_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the times lie in it, bool (N,)."""
+        return (time_us >= self.start_us) & (time_us < self.end_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The parts of a data set, oldest first.
+
+    Attributes:
+        train: What the weights are fitted on.
+        validation: The newest share of the training period: early stopping and calibration.
+        test: What is measured, and never looked at before.
+        test_known: Which test rows are of a card already known as compromised when their day began, bool (N,).
+        training: The period of `train` and `validation`.
+        testing: The period of `test`.
+        immature: How many rows of the training period were left out, since their label was not yet known
+            when the test period began.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    test_known: NDArray[np.bool_]
+    training: Window
+    testing: Window
+    immature: int
+
+
+def split(dataset: Dataset, config: SplitConfig, delay_us: int) -> Split:
+    """Return the training, validation and test parts, with the label delay between training and test.
+
+    Args:
+        dataset: All rows, with their labels.
+        config: The periods.
+        delay_us: How long after a transaction its label is known, in microseconds.
+
+    Raises:
+        InputError: A part is empty, has no fraud or nothing but fraud.
+    """
+    if len(dataset) == 0:
+        raise InputError("empty_part", "expected labelled transactions to split, but there are none")
+    training, testing = windows(dataset.time_us, config, delay_us)
+    in_training = training.holds(dataset.time_us)
+    usable = in_training & (dataset.available_us <= testing.start_us)
+    fitted = dataset.take(usable)
+    cut = _cut(fitted.time_us, config.validation)
+    test = dataset.take(testing.holds(dataset.time_us))
+    train, validation = fitted.take(fitted.time_us < cut), fitted.take(fitted.time_us >= cut)
+    immature = int(np.count_nonzero(in_training & ~usable))
+    hint = f"; {immature} rows there have a label that came after {_text(testing.start_us)}" if immature else ""
+    _check("training", train, training, hint)
+    _check("validation", validation, Window(min(cut, training.end_us), training.end_us), hint)
+    _check("test", test, testing, "")
+    history = Window(training.start_us, testing.end_us).holds(dataset.time_us) & dataset.is_fraud
+    known = known_compromised(
+        test.card, test.time_us, fraud_card=dataset.card[history], fraud_available_us=dataset.available_us[history]
+    )
+    return Split(train, validation, test, known, training, testing, immature)
+
+
+def windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> tuple[Window, Window]:
+    """Return the training and the test period.
+
+    With a start and a length for training, the test follows them and the delay. Else the newest `test` is
+    tested, in whole UTC days where it is a number of days, and training ends one delay before it.
+    """
+    first_us, last_us = int(time_us.min()), int(time_us.max())
+    test_us = parse_duration_us(config.test)
+    train_us = parse_duration_us(config.train) if config.train is not None else None
+    start_us = (config.train_start - _EPOCH).days * DAY_US if config.train_start is not None else None
+    if start_us is not None and train_us is not None:
+        test_start_us = start_us + train_us + delay_us
+        return Window(start_us, start_us + train_us), Window(test_start_us, test_start_us + test_us)
+    end_us = last_us + 1
+    if test_us % DAY_US == 0:
+        end_us = -(-end_us // DAY_US) * DAY_US
+    train_end_us = end_us - test_us - delay_us
+    if start_us is None:
+        start_us = train_end_us - train_us if train_us is not None else min(first_us, train_end_us)
+    return Window(start_us, train_end_us), Window(end_us - test_us, end_us)
+
+
+def known_compromised(
+    card: NDArray[np.uint64],
+    time_us: NDArray[np.int64],
+    *,
+    fraud_card: NDArray[np.uint64],
+    fraud_available_us: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Return which transactions are of a card that was known as compromised before their day (UTC) began.
+
+    The Fraud Detection Handbook, chapter 3, removes them from the test set: such a card would be blocked.
+
+    Args:
+        card: Keys of the cards, uint64 (N,); 0 is missing and never known.
+        time_us: Effective times, int64 (N,).
+        fraud_card: Cards of the frauds since training began, uint64 (M,).
+        fraud_available_us: When each of those frauds was known, int64 (M,).
+    """
+    cards, place = np.unique(fraud_card, return_inverse=True)
+    if cards.size == 0:
+        return np.zeros(card.shape, dtype=np.bool_)
+    first_us = np.full(cards.shape, np.iinfo(np.int64).max)
+    np.minimum.at(first_us, place, fraud_available_us)
+    at = np.minimum(np.searchsorted(cards, card), cards.size - 1)
+    midnight_us = time_us // DAY_US * DAY_US
+    known: NDArray[np.bool_] = (cards[at] == card) & (first_us[at] < midnight_us) & (card != 0)
+    return known
+
+
+def _cut(time_us: NDArray[np.int64], share: float) -> int:
+    """Return the time from which on rows validate: by time, so that no training row is newer than one of them."""
+    if time_us.size == 0:
+        return 0
+    place = round(time_us.size * (1 - share))
+    if place >= time_us.size:
+        return int(time_us.max()) + 1
+    return int(np.partition(time_us, place)[place])
+
+
+def _check(name: str, part: Dataset, window: Window, hint: str) -> None:
+    if len(part) == 0:
+        raise InputError(
+            "empty_part", f"the {name} part ({window}) has no rows{hint}; set other periods in [split] or give more data"
+        )
+    if part.frauds in (0, len(part)):
+        only = "no fraud" if part.frauds == 0 else "nothing but fraud"
+        raise InputError(
+            "one_class",
+            f"expected both classes, but the {name} part ({window}) has {only} in its {len(part)} rows{hint}; "
+            "check [label], set other periods in [split] or give more data",
+        )
+
+
+def _text(time_us: int) -> str:
+    return np.datetime_as_string(np.datetime64(time_us, "us"), unit="m").replace("T", " ")

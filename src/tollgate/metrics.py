@@ -1,0 +1,141 @@
+"""How good scores are, in the field's measures and in those that a risk team is paid by.
+
+Everything takes labels bool (N,) and scores float64 (N,), higher meaning more likely fraud. A measure that is
+not defined on the rows (no fraud among them) is NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from tollgate.duration import DAY_US
+
+Labels = NDArray[np.bool_]
+Scores = NDArray[np.float64]
+
+FPR_LIMIT = 0.01  # share of good payments disturbed, at which recall is often quoted
+CALIBRATION_BINS = 20
+_SMALLEST = 1e-15  # a probability nearer to 0 or 1 is clipped in the log loss, as the field does
+
+
+def average_precision(is_fraud: Labels, scores: Scores) -> float:
+    """Return AP: the mean of the precision at each fraud, from the highest score down."""
+    return float(average_precision_score(is_fraud, scores)) if is_fraud.any() else np.nan
+
+
+def auc_roc(is_fraud: Labels, scores: Scores) -> float:
+    """Return the probability that a fraud scores higher than a good payment."""
+    return float(roc_auc_score(is_fraud, scores)) if is_fraud.any() and not is_fraud.all() else np.nan
+
+
+def recall_at_fpr(is_fraud: Labels, scores: Scores, limit: float = FPR_LIMIT) -> float:
+    """Return the share of frauds caught by the lowest threshold that flags at most `limit` of the good payments."""
+    if not is_fraud.any() or is_fraud.all():
+        return np.nan
+    fpr, tpr, _ = roc_curve(is_fraud, scores, drop_intermediate=False)
+    return float(tpr[fpr <= limit].max())
+
+
+def alerts(scores: Scores, time_us: NDArray[np.int64], per_day: int) -> NDArray[np.bool_]:
+    """Return which payments the analysts see, bool (N,): the `per_day` highest scores of each day (UTC).
+
+    Equal scores go by arrival order.
+    """
+    days = time_us // DAY_US
+    order = np.lexsort((-scores, days))
+    sorted_days = days[order]
+    rank = np.arange(order.size) - np.searchsorted(sorted_days, sorted_days)
+    seen = np.zeros(scores.shape, dtype=np.bool_)
+    seen[order[rank < per_day]] = True
+    return seen
+
+
+def recall(is_fraud: Labels, flagged: NDArray[np.bool_]) -> float:
+    """Return the share of the frauds that is flagged."""
+    return _ratio(np.count_nonzero(is_fraud & flagged), np.count_nonzero(is_fraud))
+
+
+def precision(is_fraud: Labels, flagged: NDArray[np.bool_]) -> float:
+    """Return the share of the flagged that is fraud."""
+    return _ratio(np.count_nonzero(is_fraud & flagged), np.count_nonzero(flagged))
+
+
+def value_detection_rate(is_fraud: Labels, flagged: NDArray[np.bool_], amount: NDArray[np.float64]) -> float:
+    """Return the share of the defrauded money that is flagged."""
+    return _ratio(float(amount[is_fraud & flagged].sum()), float(amount[is_fraud].sum()))
+
+
+def card_precision(
+    is_fraud: Labels, scores: Scores, card: NDArray[np.uint64], time_us: NDArray[np.int64], k: int
+) -> float:
+    """Return card precision@k as the Fraud Detection Handbook, chapter 4, defines it.
+
+    Each day (UTC) the `k` cards with the highest maximum score are looked at; the day's precision is the share
+    of `k` that is truly compromised that day; cards caught are left out on later days; the mean over days.
+
+    Args:
+        is_fraud: bool (N,).
+        scores: float64 (N,).
+        card: uint64 (N,); rows of card 0 (missing) are left out.
+        time_us: Effective times, int64 (N,).
+        k: How many cards the team can look at in a day.
+    """
+    days = time_us // DAY_US
+    caught = np.empty(0, dtype=np.uint64)
+    precisions = []
+    for day in np.unique(days):
+        rows = np.flatnonzero((days == day) & (card != 0))
+        rows = rows[~np.isin(card[rows], caught)]
+        cards, place = np.unique(card[rows], return_inverse=True)
+        highest = np.full(cards.shape, -np.inf)
+        np.maximum.at(highest, place, scores[rows])
+        compromised = np.zeros(cards.shape, dtype=np.bool_)
+        np.logical_or.at(compromised, place, is_fraud[rows])
+        top = np.argsort(-highest, kind="stable")[:k]
+        hits = cards[top][compromised[top]]
+        precisions.append(hits.size / k)
+        caught = np.concatenate((caught, hits))
+    return float(np.mean(precisions)) if precisions else np.nan
+
+
+def brier(is_fraud: Labels, probabilities: Scores) -> float:
+    """Return the mean squared distance of the probability from what happened."""
+    return float(np.mean((probabilities - is_fraud) ** 2)) if is_fraud.size else np.nan
+
+
+def log_loss(is_fraud: Labels, probabilities: Scores) -> float:
+    """Return the mean negative log likelihood, in nats."""
+    if not is_fraud.size:
+        return np.nan
+    clipped = np.clip(probabilities, _SMALLEST, 1 - _SMALLEST)
+    return float(-np.mean(np.where(is_fraud, np.log(clipped), np.log1p(-clipped))))
+
+
+def reliability(
+    is_fraud: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return mean probability, observed fraud share and row count of each bin, (K,) each, K <= `bins`.
+
+    Bins hold equal numbers of rows: bins of equal width would put nearly all payments into the first.
+    Equal probabilities share a bin.
+    """
+    edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])) if probabilities.size else []
+    place = np.searchsorted(edges, probabilities, side="left")
+    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
+    predicted = np.bincount(place, weights=probabilities, minlength=counts.size) / counts
+    observed = np.bincount(place, weights=is_fraud, minlength=counts.size) / counts
+    return predicted, observed, counts
+
+
+def expected_calibration_error(is_fraud: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS) -> float:
+    """Return ECE: the mean distance of predicted from observed fraud share, over the bins of `reliability`."""
+    if not is_fraud.size:
+        return np.nan
+    predicted, observed, counts = reliability(is_fraud, probabilities, bins)
+    return float(np.average(np.abs(predicted - observed), weights=counts))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else np.nan
