@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from tollgate.hashing import MISSING_KEY, category_code, entity_key
 from tollgate.schema import Column, Kind
 
 MAX_TEXT = 256  # characters of an id or a category
+MIN_TIME_US = -2_208_988_800_000_000  # the year 1900: a date of birth may be old
 MAX_TIME_US = 7_258_118_400_000_000  # the year 2200: later is a mistaken unit
 UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -80,8 +81,12 @@ def flag_of(value: object) -> float:
     return flag
 
 
-def time_reader(column: Column) -> Callable[[Any], int]:
+def time_reader(column: Column, earliest_us: int = MIN_TIME_US) -> Callable[[Any], int]:
     """Return the function that reads a timestamp of `column` as microseconds since 1970-01-01 UTC.
+
+    Args:
+        column: Its zone and unit.
+        earliest_us: An earlier time is refused, as one after the year 2200 is.
 
     Raises:
         ConfigError: The column's zone is not known.
@@ -107,9 +112,10 @@ def time_reader(column: Column) -> Callable[[Any], int]:
                 moment = moment.replace(tzinfo=zone)
             since = moment - _EPOCH
             time_us = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-        if not 0 <= time_us <= MAX_TIME_US:
+        if not earliest_us <= time_us <= MAX_TIME_US:
+            first = (_EPOCH + timedelta(microseconds=earliest_us)).year
             raise InputError(
-                "bad_timestamp", f"expected a time from 1970 to 2200, but got {value!s}; is the unit right?"
+                "bad_timestamp", f"expected a time from {first} to 2200, but got {value!s}; is the unit right?"
             )
         return time_us
 

@@ -45,18 +45,22 @@ class LabelConfig(Section, frozen=True, rename={"source": "from"}):
 class SplitConfig(Section, frozen=True):
     """Which part of a file trains and which tests, by effective time, with the label delay between.
 
-    Without `train_start` the newest `test` is tested, and all before it but the delay trains.
+    By default the newest week is tested, and all before it but the delay trains.
     """
 
     train_start: dt.date | None = None
-    train: str | None = None  # how long; without it everything up to the delay
-    test: str = "7d"
+    train: str | None = None  # how long; without it everything up to the delay before the test
+    test_start: dt.date | None = None
+    test: str | None = None  # how long; without it everything from the start of the test
+    test_share: Share | None = None  # or: the newest share of the rows
     validation: Share = 0.2  # the newest share of the training rows: early stopping and calibration
 
     def __post_init__(self) -> None:
         for text in (self.train, self.test):
             if text is not None:
                 parse_duration_us(text)
+        if self.test_share is not None and (self.test_start is not None or self.test is not None):
+            raise ConfigError("bad_split", "[split] expected test_share, or test_start and test, but got both")
 
 
 class TrainConfig(Section, frozen=True):
@@ -94,6 +98,7 @@ class EvaluateConfig(Section, frozen=True):
 
     alerts_per_day: Positive = 100  # the alert budget: what the analysts can look at
     card: str = "card_id"  # the entity of card precision@k
+    drop_known_cards: bool = False  # leave out of the test the cards that were known as compromised by then
 
 
 class ServeConfig(Section, frozen=True):
@@ -122,6 +127,12 @@ class LedgerConfig(Section, frozen=True):
     durability: Literal["fsync", "os"] = "fsync"  # `os` survives kill -9, not a power cut
 
 
+class FilesConfig(Section, frozen=True):
+    """How files are read."""
+
+    sort: bool = False  # by effective time, in memory: for a file that is not in order of arrival
+
+
 class Config(Section, frozen=True):
     """The whole file."""
 
@@ -129,6 +140,7 @@ class Config(Section, frozen=True):
     bundles: str = "bundles"
     table: Schema = msgspec.field(default_factory=payment_schema, name="schema")
     money: Money = Money()
+    files: FilesConfig = FilesConfig()
     label: LabelConfig = LabelConfig()
     split: SplitConfig = SplitConfig()
     train: TrainConfig = TrainConfig()

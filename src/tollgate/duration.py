@@ -12,14 +12,14 @@ HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 
 _UNITS_US = {"s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US, "w": 7 * DAY_US}
-_PATTERN = re.compile(r"([1-9][0-9]*)([smhdw])")
+_PATTERN = re.compile(r"([0-9]+)([smhdw])")
 
 
 def parse_duration_us(text: str) -> int:
     """Return the microseconds in `text`, such as `"10m"`.
 
     Raises:
-        ConfigError: `text` is not a positive whole number and one of the units s, m, h, d, w.
+        ConfigError: `text` is not a whole number and one of the units s, m, h, d, w.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:

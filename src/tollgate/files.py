@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tollgate.codec import MAX_TIME_US, flag_of, missing, text_of, time_reader
+from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, missing, text_of, time_reader
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError, TollgateError
 from tollgate.intake import TransactionReader
@@ -25,6 +25,7 @@ from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Column, Kind
 from tollgate.transaction import Batch
 
 CHUNK_ROWS = 65_536
+_ROW = "__row"
 _SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
@@ -74,8 +75,16 @@ class Chunk:
 class TransactionFile:
     """A file of transactions, read in order; each pass over it reads it anew."""
 
-    def __init__(self, path: Path, reader: TransactionReader, labels: LabelFields | None = None) -> None:
+    def __init__(
+        self, path: Path, reader: TransactionReader, labels: LabelFields | None = None, *, sort: bool = False
+    ) -> None:
         """Open the file and check its columns.
+
+        Args:
+            path: The file; its ending tells the format.
+            reader: Knows the schema.
+            labels: Where to find labels, if they are wanted.
+            sort: Read in order of the effective time instead of the file's own; this holds the file in memory.
 
         Raises:
             InputError: It is not there, empty, damaged, of an unknown format, or lacks a column.
@@ -92,6 +101,9 @@ class TransactionFile:
         self._check_columns()
         if self.rows == 0:
             raise InputError("empty_file", f"expected at least one row in {path}, but there is none", file=str(path))
+        self._frame = self._frame.with_row_index(_ROW)
+        if sort:
+            self._frame = self._frame.sort(reader.schema.sources(EFFECTIVE_TIME)[0], maintain_order=True)
         self._repeated = self._find_repeated()
 
     def _check_columns(self) -> None:
@@ -123,7 +135,7 @@ class TransactionFile:
         return tuple(column for column in self.columns if column not in known)
 
     def _find_repeated(self) -> NDArray[np.int64]:
-        """Return the numbers of the rows whose id came before, sorted."""
+        """Return the places, in reading order, of the rows whose id came before."""
         source = self._reader.schema.sources(TRANSACTION_ID)[0]
         try:
             first = self._frame.select(pl.col(source).cast(pl.String, strict=False).is_first_distinct()).collect()
@@ -148,6 +160,8 @@ class TransactionFile:
 
     def _convert(self, frame: pl.DataFrame, start: int) -> Chunk:
         schema = self._reader.schema
+        numbers = frame[_ROW].to_numpy().astype(np.int64)
+        frame = frame.drop(_ROW)
         columns = _FrameColumns(frame, self._reader)
         end = start + len(frame)
         for row in self._repeated[(self._repeated >= start) & (self._repeated < end)]:
@@ -174,10 +188,10 @@ class TransactionFile:
         whole = len(good) == len(frame)
         return Chunk(
             batch if whole else batch.take(good),
-            good + start,
+            numbers[good],
             None if fraud is None else fraud[good],
             None if available is None else available[good],
-            tuple(Rejected(row + start, ids[row] or None, error) for row, error in sorted(columns.errors.items())),
+            tuple(Rejected(int(numbers[row]), ids[row] or None, error) for row, error in sorted(columns.errors.items())),
             frame if whole else frame[good],
         )
 
@@ -268,7 +282,10 @@ class _FrameColumns:
     def _times(self, name: str, column: Column, source: str) -> NDArray[np.float64]:
         """Return microseconds as float64, exactly; NaN where the value is missing."""
         series = self._series(source)
-        read = time_reader(column)
+        if series.dtype == pl.Date:
+            series = series.cast(pl.Datetime("us"))
+        earliest_us = 0 if name == EFFECTIVE_TIME else MIN_TIME_US
+        read = time_reader(column, earliest_us)
         result = np.full(len(series), math.nan)
         present = ~(series.is_null() if series.dtype != pl.String else series.fill_null("") == "").to_numpy()
         naive = isinstance(series.dtype, pl.Datetime) and series.dtype.time_zone is None
@@ -276,12 +293,12 @@ class _FrameColumns:
             if naive and column.zone != "UTC":
                 series = series.dt.replace_time_zone(column.zone, ambiguous="earliest", non_existent="null")
             micros = series.dt.epoch("us")
-            inside = present & micros.is_between(0, MAX_TIME_US).fill_null(value=False).to_numpy()
+            inside = present & micros.is_between(earliest_us, MAX_TIME_US).fill_null(value=False).to_numpy()
             result[inside] = micros.to_numpy()[inside]
             present &= ~inside
         elif series.dtype.is_integer() and column.unit == "s":
             seconds = series.to_numpy()
-            inside = present & (seconds >= 0) & (seconds <= MAX_TIME_US // SECOND_US)
+            inside = present & (seconds >= earliest_us // SECOND_US) & (seconds <= MAX_TIME_US // SECOND_US)
             result[inside] = seconds[inside] * float(SECOND_US)
             present &= ~inside
         self._each(name, source, series, np.flatnonzero(present), read, result)

@@ -43,7 +43,7 @@ class TransactionReader:
         self.schema = schema
         self.money = money
         self.required = tuple(n for n, c in schema.columns.items() if c.required or n in _ALWAYS_REQUIRED)
-        self.read_time = time_reader(schema.columns[EFFECTIVE_TIME])
+        self.read_time = time_reader(schema.columns[EFFECTIVE_TIME], earliest_us=0)
         self.read_entity = entity_reader(hash_key)
         self.readers = {
             value: (name, *reader)

@@ -223,7 +223,7 @@ class Entity:
     def _recency(self, op: str, suffix: str, within: str) -> Expr:
         return Expr(
             op,
-            params=(("entity", self.columns), ("within_us", parse_duration_us(within))),
+            params=(("entity", self.columns), ("within_us", _window_us(within))),
             name=f"{self.name}_{suffix}",
         )
 
@@ -233,7 +233,7 @@ class Entity:
         if not isinstance(over, str):
             made = [self._window(aggregate, value, one, where) for one in over]
             return [expr for expr in made if isinstance(expr, Expr)]
-        duration_us = parse_duration_us(over)
+        duration_us = _window_us(over)
         middle = "" if value is None else f"{value.name}_"
         suffix = "" if where is None else f"_where_{where.name}"
         return Expr(
@@ -247,6 +247,13 @@ class Entity:
             ),
             f"{self.name}_{middle}{aggregate}_{format_duration(duration_us)}{suffix}",
         )
+
+
+def _window_us(text: str) -> int:
+    duration_us = parse_duration_us(text)
+    if duration_us == 0:
+        raise ConfigError("bad_duration", f"expected a window longer than {text!r}")
+    return duration_us
 
 
 def entity(*columns: str) -> Entity:

@@ -1,0 +1,64 @@
+"""History into a training set: the same engine that serves, run over a file in arrival order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tollgate.dataset import Dataset, Window
+from tollgate.errors import InputError
+from tollgate.features import FeatureEngine
+from tollgate.files import Rejected, TransactionFile
+
+
+def replay(
+    file: TransactionFile,
+    engine: FeatureEngine,
+    card: str,
+    keep: Window | None = None,
+    progress: Callable[[int], None] = lambda _rows: None,
+) -> tuple[Dataset, list[Rejected]]:
+    """Return the labelled transactions of a file with their features, and the rows that could not be used.
+
+    Args:
+        file: Opened with its labels.
+        engine: Without history, or with the one that the file continues; it is moved on.
+        card: The entity that stands for the card in the measures.
+        keep: The period to return; the rest only moves the engine.
+        progress: Told how many rows were read since the last call.
+
+    Raises:
+        InputError: No row could be used, or the schema has no entity `card`.
+    """
+    plan = engine.plan
+    if card not in plan.schema.entities:
+        raise InputError(
+            "no_card", f"expected an entity '{card}' in the schema for card precision; set [evaluate] card", column=card
+        )
+    parts, rejected = [], []
+    for chunk in file.chunks():
+        features = engine.observe(chunk.batch)
+        batch = chunk.batch
+        rows = np.ones(len(batch), dtype=np.bool_) if keep is None else keep.holds(batch.time_us)
+        assert chunk.is_fraud is not None
+        assert chunk.available_us is not None
+        amount = batch.value("amount") / plan.money_scale
+        parts.append((
+            features[rows],
+            chunk.is_fraud[rows],
+            chunk.available_us[rows],
+            batch.time_us[rows],
+            amount[rows],
+            batch.key(card)[rows],
+            np.asarray(batch.ids, dtype=object)[rows],
+        ))
+        rejected += chunk.rejected
+        progress(len(batch) + len(chunk.rejected))
+    features, is_fraud, available_us, time_us, amounts, cards, ids = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    if not len(features):
+        why = f"; the first: row {rejected[0].row}: {rejected[0].error.message}" if rejected else ""
+        raise InputError("no_rows", f"no row of {file.path} could be used{why}", file=str(file.path))
+    return Dataset(features, plan.names, plan.categorical, is_fraud, available_us, time_us, amounts, cards, ids), rejected
