@@ -136,7 +136,7 @@ class FilesConfig(Section, frozen=True):
 class Config(Section, frozen=True):
     """The whole file."""
 
-    features: str = "features.py"
+    features: str | None = None  # a features file; without one, those of a card payment
     bundles: str = "bundles"
     table: Schema = msgspec.field(default_factory=payment_schema, name="schema")
     money: Money = Money()
@@ -182,6 +182,5 @@ def read_config(path: Path) -> Config:
     prefix = "sqlite:///"
     if ledger.url.startswith(prefix):
         ledger = msgspec.structs.replace(ledger, url=prefix + str(folder / ledger.url.removeprefix(prefix)))
-    return msgspec.structs.replace(
-        config, features=str(folder / config.features), bundles=str(folder / config.bundles), ledger=ledger
-    )
+    features = None if config.features is None else str(folder / config.features)
+    return msgspec.structs.replace(config, features=features, bundles=str(folder / config.bundles), ledger=ledger)
