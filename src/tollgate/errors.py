@@ -49,6 +49,12 @@ class InputError(TollgateError):
     exit_code = EXIT_BAD_INPUT
 
 
+class MalformedError(InputError):
+    """What came is not JSON at all."""
+
+    status = 400
+
+
 class TooLargeError(InputError):
     """A body, an array or a field is over its limit."""
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tollgate.codec import entity_reader, missing, number_of, text_of, time_reader, value_readers
-from tollgate.errors import InputError
+from tollgate.errors import InputError, MalformedError
 from tollgate.money import Money
 from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Kind, Schema
 from tollgate.transaction import Batch
@@ -79,7 +79,7 @@ class TransactionReader:
         except msgspec.ValidationError as error:
             raise _explain(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError("invalid_json", f"expected a JSON object or an array of them: {error}") from None
+            raise MalformedError("invalid_json", f"expected a JSON object or an array of them: {error}") from None
         return many, [{source: getattr(row, field) for source, field in self._fields.items()} for row in rows]
 
     def from_rows(self, rows: Sequence[Mapping[str, Any]]) -> Batch:

@@ -1,0 +1,109 @@
+"""`tollgate`: the list of commands, and how they end."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from tollgate import __version__
+from tollgate.cli.history import import_history
+from tollgate.cli.scoring import score
+from tollgate.cli.serving import serve
+from tollgate.cli.simulate import simulate
+from tollgate.cli.wiring import ERR, BundleOption, ConfigOption
+from tollgate.errors import ConfigError, TollgateError
+
+app = typer.Typer(
+    name="tollgate",
+    help="Decide in milliseconds whether a payment is let through, reviewed or blocked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+DataArgument = Annotated[Path, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl.")]
+
+
+def _trainer(name: str) -> Callable[..., None]:
+    """Return a command that needs the extra `train`; a serving image has no PyTorch."""
+    try:
+        module = importlib.import_module("tollgate.cli.training" if name != "demo" else "tollgate.cli.demonstration")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "missing_extra", f"'tollgate {name}' needs {error.name}: pip install 'tollgate[train]'"
+        ) from error
+    command: Callable[..., None] = getattr(module, name)
+    return command
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tollgate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Decide in milliseconds whether a payment is let through, reviewed or blocked."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps what it makes; emptied first.")] = Path("demo"),
+    transactions: Annotated[int, typer.Option(help="How many payments to simulate.", min=20_000)] = 300_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same payments.")] = 7,
+) -> None:
+    """Simulate, train, evaluate, serve and send live traffic, and show it as it happens."""
+    _trainer("demo")(folder, transactions, seed)
+
+
+@app.command()
+def train(
+    data: DataArgument,
+    config: ConfigOption = None,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="Make the bundle the champion even if there is one already.")
+    ] = False,
+) -> None:
+    """Train a network on labelled history, measure it beside LightGBM, and store it as a bundle."""
+    _trainer("train")(data, config, promote)
+
+
+@app.command()
+def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOption = None) -> None:
+    """Measure a bundle on the test period, beside LightGBM on the same features."""
+    _trainer("evaluate")(data, config, bundle)
+
+
+app.command()(score)
+app.command("import")(import_history)
+app.command()(serve)
+app.command()(simulate)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; deliberate errors become one line and an exit code."""
+    try:
+        app(args=arguments)
+    except TollgateError as error:
+        ERR.print(f"[bold red]error[/bold red] [dim]({error.code})[/dim]: {escape(error.message)}", soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def describe() -> dict[str, Any]:
+    """Return the names and summaries of the commands."""
+    group = typer.main.get_command(app)
+    return {name: command.get_short_help_str() for name, command in getattr(group, "commands", {}).items()}

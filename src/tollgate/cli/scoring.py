@@ -1,0 +1,101 @@
+"""`tollgate score`: a file in, its decisions out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import polars as pl
+import typer
+
+from tollgate.cli.wiring import (
+    OUT,
+    BundleOption,
+    ConfigOption,
+    hash_key,
+    judge_of,
+    open_bundle,
+    open_config,
+    plan_of,
+    progress_bar,
+    report_rejected,
+    say_unread,
+)
+from tollgate.decision import Decision
+from tollgate.errors import EXIT_PARTIAL, ConfigError, InputError
+from tollgate.features import FeatureEngine
+from tollgate.files import Rejected, TransactionFile
+from tollgate.intake import TransactionReader
+
+_COLUMNS = {
+    "transaction_id": pl.String, "outcome": pl.String, "score": pl.Float64, "confidence": pl.Float64,
+    "mode": pl.String, "reasons": pl.String, "missing": pl.String, "bundle": pl.String,
+}  # fmt: skip
+
+
+def score(
+    data: Annotated[Path, typer.Argument(help="Transactions in order of time: .parquet, .csv or .jsonl.")],
+    output: Annotated[Path, typer.Argument(help="Where the decisions go: .parquet, .csv or .jsonl.")],
+    config: ConfigOption = None,
+    bundle: BundleOption = None,
+) -> None:
+    """Decide a file of transactions, each with the history before it in the file; the ledger is not touched."""
+    if output.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise ConfigError("unknown_format", f"expected an output ending in .parquet, .csv or .jsonl, got {output.name}")
+    settings = open_config(config)
+    chosen = open_bundle(settings, bundle)
+    manifest = chosen.manifest
+    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+    file = TransactionFile(data, reader, sort=settings.files.sort)
+    say_unread(file)
+    engine, judge = FeatureEngine(plan_of(chosen)), judge_of(chosen)
+    frames: list[pl.DataFrame] = []
+    rejected: list[Rejected] = []
+    counts: Counter[str] = Counter()
+    with progress_bar() as progress:
+        task = progress.add_task(f"scoring {data.name}", total=file.rows)
+        for chunk in file.chunks():
+            decisions = judge.decide(chunk.batch, engine.observe(chunk.batch))
+            counts.update(one.outcome.value for one in decisions)
+            frames.append(_frame(decisions))
+            rejected += chunk.rejected
+            progress.advance(task, len(decisions) + len(chunk.rejected))
+    some = report_rejected(rejected, output)
+    if not counts:
+        raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
+    _write(pl.concat(frames), output)
+    OUT.print(f"wrote {counts.total()} decisions to {output}: " + ", ".join(f"{n} {o}" for o, n in counts.most_common()))
+    if engine.late:
+        OUT.print(
+            f"{engine.late} times a transaction came after a newer one of the same entity; if the file is not in the "
+            "order in which the payments arrived, set sort = true in [files]"
+        )
+    if some:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def _frame(decisions: list[Decision]) -> pl.DataFrame:
+    rows = [
+        (
+            one.transaction_id, one.outcome.value, one.score, one.confidence, one.mode.value,
+            msgspec.json.encode(one.reasons).decode(), ",".join(one.missing), one.bundle,
+        )
+        for one in decisions
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+
+
+def _write(frame: pl.DataFrame, output: Path) -> None:
+    """Write whole or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(output.name + ".part")
+    match output.suffix:
+        case ".parquet":
+            frame.write_parquet(part)
+        case ".csv":
+            frame.write_csv(part)
+        case _:
+            frame.write_ndjson(part)
+    part.replace(output)

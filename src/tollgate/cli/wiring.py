@@ -1,0 +1,153 @@
+"""Puts the parts together; the only place that reads the environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from tollgate.bundle import Bundle, Registry
+from tollgate.config import Config, read_config
+from tollgate.errors import ConfigError
+from tollgate.explain import Explainer
+from tollgate.features import FeaturePlan
+from tollgate.features.payments import PAYMENT_FEATURES
+from tollgate.features.plan import compile_plan, plan_from_data
+from tollgate.features.source import read_features
+from tollgate.files import LabelFields, Rejected, TransactionFile, rejected_line
+from tollgate.intake import TransactionReader
+from tollgate.model.runtime import OnnxRuntime
+from tollgate.policy import Policy
+from tollgate.scorer import Floats, Judge
+
+DEFAULT_CONFIG = Path("tollgate.toml")
+HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
+_MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
+
+OUT = Console()
+ERR = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration; ./tollgate.toml if there is one, else the defaults.")
+]
+BundleOption = Annotated[str | None, typer.Option("--bundle", help="Content id of a bundle; the champion by default.")]
+
+
+def now_us() -> int:
+    """Observed time: microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1000
+
+
+def open_config(path: Path | None) -> Config:
+    """Return the named configuration, the one in this folder, or the defaults."""
+    if path is None and not DEFAULT_CONFIG.is_file():
+        return Config()
+    return read_config(path or DEFAULT_CONFIG)
+
+
+def hash_key() -> bytes:
+    """Return the key under which entity ids are hashed: from the environment, else a new one for this process.
+
+    Raises:
+        ConfigError: The key in the environment is too short or too long.
+    """
+    text = os.environ.get(HASH_KEY_VARIABLE)
+    if text is None:
+        return secrets.token_bytes(32)
+    key = text.encode()
+    if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
+        raise ConfigError(
+            "bad_hash_key",
+            f"{HASH_KEY_VARIABLE}: expected {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes, but got {len(key)}",
+        )
+    return key
+
+
+def features_of(config: Config) -> FeaturePlan:
+    """Return the compiled features that the configuration names."""
+    features = PAYMENT_FEATURES if config.features is None else read_features(Path(config.features))
+    return compile_plan(features, config.table, config.money.scale)
+
+
+def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, TransactionReader]:
+    """Open a file of transactions with labels, and say which of its columns nothing reads."""
+    reader = TransactionReader(config.table, config.money, hash_key())
+    label = config.label
+    file = TransactionFile(
+        path, reader, LabelFields(label.source, label.available_from, label.delay_us), sort=config.files.sort
+    )
+    say_unread(file)
+    return file, reader
+
+
+def say_unread(file: TransactionFile) -> None:
+    """Name the columns of a file that nothing reads: a typing error in a mapping shows here."""
+    if file.unread:
+        ERR.print(f"[dim]{file.path.name}: columns that are not read: {', '.join(file.unread)}[/dim]")
+
+
+def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
+    """Return a bundle of the registry, the champion by default."""
+    return Registry(Path(config.bundles)).load(bundle_id)
+
+
+def plan_of(bundle: Bundle) -> FeaturePlan:
+    """Return the compiled features of a bundle."""
+    manifest = bundle.manifest
+    return plan_from_data(manifest.plan, manifest.schema_, manifest.money.scale)
+
+
+def judge_of(bundle: Bundle) -> Judge:
+    """Return a bundle at work, warmed up."""
+    manifest = bundle.manifest
+    runtime = OnnxRuntime(bundle.path / "model.onnx")
+    runtime.warm_up()
+
+    def score(features: Floats) -> tuple[Floats, Floats]:
+        probability = manifest.calibration.apply(runtime.logits(features))
+        return probability, abs(2 * probability - 1)
+
+    policy = Policy(manifest.policy)
+    explainer = Explainer(
+        lambda features: score(features)[0],
+        manifest.names,
+        manifest.typical,
+        manifest.categories,
+        manifest.policy.max_reasons,
+    )
+    return Judge(bundle.id, score, policy, explainer)
+
+
+def progress_bar() -> Progress:
+    """Return a progress display on the error stream, so that what a command prints can be piped on."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=ERR,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def report_rejected(rejected: list[Rejected], beside: Path) -> bool:
+    """Write the rejected rows to a file beside another, and say so; return whether there were any."""
+    path = beside.with_name(beside.name + ".rejected.jsonl")
+    if not rejected:
+        path.unlink(missing_ok=True)
+        return False
+    path.write_bytes(b"\n".join(rejected_line(one) for one in rejected) + b"\n")
+    first = rejected[0]
+    ERR.print(
+        f"[yellow]{len(rejected)} rows were rejected; see {path}[/yellow]; the first: row {first.row}: "
+        f"{first.error.message}"
+    )
+    return True
