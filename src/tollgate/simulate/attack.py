@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.duration import DAY_US
-from tollgate.simulate.market import Market
+from tollgate.simulate.market import ONLINE_GROUP, RESALEABLE, Market
 from tollgate.simulate.places import CITY_COUNT, CITY_LAT, CITY_LON, VISITOR_SHARE
 from tollgate.simulate.population import MOBILE_IPS, Population
 from tollgate.simulate.rows import ABSENT, TYPOLOGIES, Channel, Rows
 
 # Attacks are drawn in excess: some run past the end of the scenario and are cut there.
 EXCESS = 1.5
+LOCAL_SHARE = 0.4  # of the attacks come through addresses in the victim's own city
 _FULL_PACE_US = 30 * DAY_US  # in a shorter scenario, what takes days takes fewer
 
 
@@ -64,7 +65,8 @@ class Course:
         """Return the time since each attack's first step, int64 (N,); `gap_us` (N,) is the pause before each step."""
         total = np.cumsum(gap_us)
         first = np.arange(len(total)) - self.step
-        return (total - total[first]).astype(np.int64)
+        elapsed: NDArray[np.int64] = (total - total[first]).astype(np.int64)
+        return elapsed
 
 
 def course(sizes: NDArray[np.int64]) -> Course:
@@ -99,6 +101,12 @@ def draw_cities(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
 def mobile_ip(rng: np.random.Generator, world: World, city: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return an address of each city's mobile network, which honest customers share, int64 (N,)."""
     return world.people.first_mobile_ip + city * MOBILE_IPS + rng.integers(MOBILE_IPS, size=len(city))
+
+
+def draw_loot(rng: np.random.Generator, world: World, resaleable: float, count: int) -> NDArray[np.int64]:
+    """Return online merchants, int64 (count,), a share `resaleable` of which sells what can be sold on."""
+    anything = world.market.draw(rng, np.full(count, ONLINE_GROUP))
+    return np.where(rng.random(count) < resaleable, world.market.draw_online(rng, RESALEABLE, count), anything)
 
 
 @dataclass(frozen=True, slots=True)

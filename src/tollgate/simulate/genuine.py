@@ -46,9 +46,8 @@ def make_genuine(
     city, time_us = people.trips.place(customer, people.city[customer], plan.time_us)
     time_us %= horizon_us
     merchant = _merchants(rng, people, market, plan, city)
-    amount = market.price(rng, merchant, people.spending[customer])
-    factor = np.exp(rng.normal(_GIFT_LOG_MEAN, _GIFT_LOG_SIGMA, count))
-    amount = np.where(plan.gift, np.round(amount * factor, 2), amount)
+    dearer = np.exp(rng.normal(_GIFT_LOG_MEAN, _GIFT_LOG_SIGMA, count))
+    amount = market.price(rng, merchant, people.spending[customer], np.where(plan.gift, dearer, 1.0))
     rows = Rows(
         time_us=time_us,
         card=plan.card,

@@ -108,14 +108,15 @@ class Market:
         first, last = self.bounds[group], self.bounds[group + 1] - 1
         low, high = self.totals[first], self.totals[last + 1]
         point = low + rng.random(len(group)) * (high - low)
-        return np.clip(np.searchsorted(self.totals, point, side="right") - 1, first, last)
+        merchant: NDArray[np.int64] = np.clip(np.searchsorted(self.totals, point, side="right") - 1, first, last)
+        return merchant
 
     def draw_online(self, rng: np.random.Generator, mcc: frozenset[str], count: int) -> NDArray[np.int64]:
         """Return `count` online merchants of the businesses `mcc`, by popularity, int64 (count,)."""
-        first, last = self.bounds[ONLINE_GROUP], self.bounds[ONLINE_GROUP + 1]
+        first, last = self.bounds[ONLINE_GROUP : ONLINE_GROUP + 2].tolist()
         popularity = np.diff(self.totals)[first:last]
         popularity *= self.is_in(mcc, np.arange(first, last))
-        return first + rng.choice(len(popularity), size=count, p=popularity / popularity.sum())
+        return rng.choice(np.arange(first, last), size=count, p=popularity / popularity.sum())
 
     def is_in(self, mcc: frozenset[str], merchant: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return whether each merchant's business is one of `mcc`, bool (N,)."""
@@ -124,7 +125,11 @@ class Market:
         return chosen
 
     def price(
-        self, rng: np.random.Generator, merchant: NDArray[np.int64], spending: NDArray[np.float64]
+        self,
+        rng: np.random.Generator,
+        merchant: NDArray[np.int64],
+        spending: NDArray[np.float64] | float = 1.0,
+        factor: NDArray[np.float64] | float = 1.0,
     ) -> NDArray[np.float64]:
         """Return what is paid at each merchant, in euros and whole cents, float64 (N,).
 
@@ -132,10 +137,12 @@ class Market:
             rng: Where the randomness comes from.
             merchant: Rows of merchants, int64 (N,).
             spending: The payer's spending level, 1 in the middle, float64 (N,).
+            factor: How much more than usual is paid, float64 (N,).
         """
         business = self.business[merchant]
         centre = _MEDIAN_LOG[business] + _SPENDING_POWER * np.log(spending)
-        amount = self.scale[merchant] * np.exp(centre + _SIGMA[business] * rng.standard_normal(len(merchant)))
+        level = factor * self.scale[merchant]
+        amount = level * np.exp(centre + _SIGMA[business] * rng.standard_normal(len(merchant)))
         return np.where(business == ATM_BUSINESS, banknotes(amount), round_price(rng, amount))
 
 

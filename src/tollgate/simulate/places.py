@@ -69,8 +69,9 @@ CITY_OFFSET_H = np.array([city.offset_h for city in CITIES], dtype=np.int64)
 
 def shares(weights: list[float]) -> NDArray[np.float64]:
     """Return `weights` scaled to sum to 1."""
-    array = np.array(weights)
-    return array / array.sum()
+    array = np.array(weights, dtype=np.float64)
+    scaled: NDArray[np.float64] = array / array.sum()
+    return scaled
 
 
 RESIDENT_SHARE = shares([city.residents for city in CITIES])
@@ -84,4 +85,5 @@ def distance_km(
     lat_1, lat_2 = np.radians(lat_a), np.radians(lat_b)
     lon_half = np.radians(lon_b - lon_a) / 2
     chord = np.sin((lat_2 - lat_1) / 2) ** 2 + np.cos(lat_1) * np.cos(lat_2) * np.sin(lon_half) ** 2
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(chord, 1.0)))
+    arc: NDArray[np.float64] = 2 * np.arcsin(np.sqrt(np.minimum(chord, 1.0)))
+    return EARTH_RADIUS_KM * arc

@@ -117,7 +117,8 @@ class Population:
     def draw_cards(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """Return `count` cards, each as often as it is used, int64 (count,)."""
         point = rng.random(count) * self.card_total[-1]
-        return np.minimum(np.searchsorted(self.card_total, point, side="right"), self.cards - 1)
+        card: NDArray[np.int64] = np.searchsorted(self.card_total, point, side="right").clip(max=self.cards - 1)
+        return card
 
 
 def _households(rng: np.random.Generator, customers: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from tollgate.duration import DAY_US
 from tollgate.errors import ConfigError
 
-MAX_TRANSACTIONS = 10_000_000  # a whole scenario is held in memory: about 300 bytes a transaction while it is made
+MAX_TRANSACTIONS = 10_000_000  # a whole scenario is held in memory: about 450 bytes a transaction while it is made
 MAX_CARDS = 5_000_000
 MIN_MERCHANTS = 200  # every city needs a few, and every line of business one
 MAX_MERCHANTS = 1_000_000
@@ -43,12 +44,12 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not any(msgspec.structs.astuple(self)):
             raise ConfigError("bad_scenario", "mix: expected a weight above 0 for at least one typology")
 
-    def divide(self, count: int) -> tuple[int, ...]:
-        """Return `count` divided over the typologies, in the order of the fields; the parts sum to it."""
-        weights = msgspec.structs.astuple(self)
-        total = math.fsum(weights)
-        bounds = [round(count * math.fsum(weights[:end]) / total) for end in range(len(weights) + 1)]
-        return tuple(high - low for low, high in zip(bounds, bounds[1:], strict=False))
+    def divide(self, count: int) -> dict[str, int]:
+        """Return how many of `count` fall to each typology; the parts sum to it."""
+        weights = msgspec.structs.asdict(self)
+        total = math.fsum(weights.values())
+        bounds = [round(count * share / total) for share in itertools.accumulate(weights.values())]
+        return {name: high - low for name, low, high in zip(weights, [0, *bounds], bounds, strict=False)}
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

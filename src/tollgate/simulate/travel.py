@@ -15,6 +15,7 @@ _MEDIAN_DAYS = 4.0
 _SIGMA_DAYS = 0.7
 _MIN_DAYS, _MAX_DAYS = 1.0, 28.0  # at least longer than the longest way
 _REST_DAYS = 2.0  # at home between two trips
+_MAX_AWAY_DAYS = 40.0  # more than the longest trip with its ways and the rest after it
 _SPEED_KMH = 700.0  # of an airliner, gate to gate
 _TERMINAL_HOURS = 3.0
 
@@ -79,10 +80,11 @@ def make_trips(rng: np.random.Generator, home: NDArray[np.int64], days: int) -> 
 
     order = np.lexsort((depart, customer))
     order = order[city[order] != start[order]]
-    same = customer[order][1:] == customer[order][:-1]
-    back = (depart + stay + 2 * way + _REST_DAYS * DAY_US)[order]
-    overlaps = same & (depart[order][1:] < back[:-1])
-    order = order[np.concatenate([np.ones(min(1, len(order)), dtype=bool), ~overlaps])]
+    # Of trips that overlap only the first is made. Customers are laid one after the other on one line of time.
+    begin = customer[order] * float(days + _MAX_AWAY_DAYS) + depart[order] / DAY_US
+    end = begin + (stay + 2 * way)[order] / DAY_US + _REST_DAYS
+    latest = np.concatenate([[-np.inf], np.maximum.accumulate(end)])[: len(end)]
+    order = order[begin > latest]
 
     span_s = (days + 1) * (DAY_US // SECOND_US)
     depart_us = depart[order].astype(np.int64)
