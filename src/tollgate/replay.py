@@ -61,4 +61,5 @@ def replay(
     if not len(features):
         why = f"; the first: row {rejected[0].row}: {rejected[0].error.message}" if rejected else ""
         raise InputError("no_rows", f"no row of {file.path} could be used{why}", file=str(file.path))
-    return Dataset(features, plan.names, plan.categorical, is_fraud, available_us, time_us, amounts, cards, ids), rejected
+    dataset = Dataset(features, plan.names, plan.categorical, is_fraud, available_us, time_us, amounts, cards, ids)
+    return dataset, rejected

@@ -66,7 +66,9 @@ def score(
     if not counts:
         raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
     _write(pl.concat(frames), output)
-    OUT.print(f"wrote {counts.total()} decisions to {output}: " + ", ".join(f"{n} {o}" for o, n in counts.most_common()))
+    OUT.print(
+        f"wrote {counts.total()} decisions to {output}: " + ", ".join(f"{n} {o}" for o, n in counts.most_common())
+    )
     if engine.late:
         OUT.print(
             f"{engine.late} times a transaction came after a newer one of the same entity; if the file is not in the "

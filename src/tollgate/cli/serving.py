@@ -51,6 +51,8 @@ def serve(
         app = PredictApp(reader, scorer, ledger, limits, now_us)
 
         def say(url: str) -> None:
-            OUT.print(f"serving bundle {chosen.id} on {url} (POST /predict, GET /health)", soft_wrap=True, highlight=False)
+            OUT.print(
+                f"serving bundle {chosen.id} on {url} (POST /predict, GET /health)", soft_wrap=True, highlight=False
+            )
 
         run_server(app, limits.host, limits.port, say)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -35,7 +36,8 @@ OUT = Console()
 ERR = Console(stderr=True)
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration; ./tollgate.toml if there is one, else the defaults.")
+    Path | None,
+    typer.Option("--config", "-c", help="Configuration; ./tollgate.toml if there is one, else the defaults."),
 ]
 BundleOption = Annotated[str | None, typer.Option("--bundle", help="Content id of a bundle; the champion by default.")]
 
@@ -107,7 +109,7 @@ def plan_of(bundle: Bundle) -> FeaturePlan:
 def judge_of(bundle: Bundle) -> Judge:
     """Return a bundle at work, warmed up."""
     manifest = bundle.manifest
-    runtime = OnnxRuntime(bundle.path / "model.onnx")
+    runtime = OnnxRuntime(bundle.model)
     runtime.warm_up()
 
     def score(features: Floats) -> tuple[Floats, Floats]:
@@ -118,8 +120,8 @@ def judge_of(bundle: Bundle) -> Judge:
     explainer = Explainer(
         lambda features: score(features)[0],
         manifest.names,
-        manifest.typical,
-        manifest.categories,
+        np.array(manifest.typical, dtype=np.float64),  # None becomes NaN: missing is usual
+        dict(manifest.category_texts),
         manifest.policy.max_reasons,
     )
     return Judge(bundle.id, score, policy, explainer)
