@@ -1,7 +1,8 @@
 """How texts become numbers: keyed for entities, plain for categories.
 
-No raw card number is held in feature state: an entity is known by a keyed 64-bit hash (BLAKE2b, RFC 7693). Two of
-a billion entities share one with probability 0.03; the features do not depend on the key otherwise.
+No raw card number is held in feature state: an entity is known by a keyed 64-bit hash (BLAKE2b, RFC 7693), of which
+feature state keeps 58 bits: among ten million entities of a kind, two are taken for one with probability 0.0002. The
+features do not depend on the key otherwise.
 """
 
 from __future__ import annotations

@@ -159,3 +159,14 @@ def test_a_full_state_refuses_the_batch_and_applies_nothing():
         engine.observe(rows)
     assert engine.entities == 0
     assert engine.observe(rows.take(slice(0, 1))).tolist() == [[0.0]]
+
+
+def test_entities_whose_keys_are_in_step_with_the_hash_are_kept_apart():
+    """Multiples of the mixing constant once met across tables, and their records overran each other."""
+    golden = 0x9E3779B97F4A7C15
+    features = [*CARD.count(over=["1m", "7d"]), DEVICE.count(over="1h"), PAIR.count(over="1d")]
+    plan = compile_plan(features, SCHEMA, 100.0)
+    rows = [payment(i, card=(i % 50 + 1) * golden % 2**64, device=(i % 7 + 1) * golden % 2**64) for i in range(3000)]
+    got = FeatureEngine(plan, 2**24).observe(batch_of(rows))
+    assert got[:400].tolist() == expected(features, rows[:400]).tolist()
+    assert got[-1].tolist() == [1, 59, 428, 8]

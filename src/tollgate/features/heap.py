@@ -21,6 +21,8 @@ _NO_MIGRATION = -1
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+TABLE_BITS, HASH_BITS = np.uint64(6), np.uint64(58)
+MAX_TABLES = 62
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
@@ -39,12 +41,17 @@ def new_meta(tables: int) -> np.ndarray:
 
 @numba.njit
 def mix(key, salt):
-    """Return a well-mixed, non-zero 64-bit hash of `key` under `salt` (the finaliser of SplitMix64)."""
-    z = key + (salt + np.uint64(1)) * _GOLDEN
-    z = (z ^ (z >> _S30)) * _MIX_1
+    """Return a well-mixed 64-bit hash of `key` under `salt` (after the finaliser of SplitMix64)."""
+    z = (key ^ (key >> _S30)) * _MIX_1
+    z += (salt + np.uint64(1)) * _GOLDEN
     z = (z ^ (z >> _S27)) * _MIX_2
-    z = z ^ (z >> _S31)
-    return z if z != np.uint64(0) else np.uint64(1)
+    return z ^ (z >> _S31)
+
+
+@numba.njit
+def index_key(mixed, table):
+    """Return what the index knows an entity by: 58 bits of hash and its table, so that no two tables ever meet."""
+    return ((mixed << TABLE_BITS) >> TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << HASH_BITS)
 
 
 @numba.njit

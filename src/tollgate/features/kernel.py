@@ -25,6 +25,7 @@ from tollgate.features.heap import (
     allocate,
     find,
     give_block,
+    index_key,
     insert,
     mix,
     take_block,
@@ -173,6 +174,7 @@ def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
         key = mix(key, salt)
         if other >= 0:
             key = mix(key ^ mix(keys[other, start + i], salt + np.uint64(1)), salt)
+        key = index_key(key, table)
         record = find(index, meta, key)
         if record == 0:
             record = allocate(meta, tables[table, RECORD_WORDS])

@@ -15,6 +15,7 @@ from tollgate.errors import ConfigError
 from tollgate.features import kernel
 from tollgate.features.aggregates import AGGREGATES, Window
 from tollgate.features.declaration import Expr, constant, from_data, to_data
+from tollgate.features.heap import MAX_TABLES
 from tollgate.features.operators import ROW_OPERATORS
 from tollgate.hashing import category_code
 from tollgate.schema import EFFECTIVE_TIME, Kind, Schema
@@ -212,6 +213,8 @@ class _Compiler:
                     f"the schema has no entity '{name}'; there are: {', '.join(entities) or 'none'}",
                 )
         keys = tuple(sorted(entities.index(name) for name in columns))  # a pair is the same either way round
+        if keys not in self._tables and len(self._tables) == MAX_TABLES:
+            raise ConfigError("bad_feature", f"a feature list has at most {MAX_TABLES} different entities and pairs")
         return self._tables.setdefault(keys, _Table(keys))
 
     def _output(self, table: _Table, kind: int, parameter: Any) -> int:
