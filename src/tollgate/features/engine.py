@@ -15,10 +15,7 @@ from tollgate.transaction import Batch
 
 DEFAULT_MAX_BYTES = 16 * 2**30  # reserved, not used: pages are backed when they are touched
 _INDEX_SHARE = 4  # a quarter of the reserve is the index
-_FEW, _MANY = (
-    8,
-    1016,
-)  # rows a pass; few keeps one transaction in the fastest cache, neither is a power of two wide
+_FEW, _MANY = 8, 248
 
 
 class FeatureEngine:

@@ -39,7 +39,7 @@ def new_meta(tables: int) -> np.ndarray:
     return meta
 
 
-@numba.njit
+@numba.njit(inline="always")
 def mix(key, salt):
     """Return a well-mixed 64-bit hash of `key` under `salt` (after the finaliser of SplitMix64)."""
     z = (key ^ (key >> _S30)) * _MIX_1
@@ -48,13 +48,13 @@ def mix(key, salt):
     return z ^ (z >> _S31)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def index_key(mixed, table):
     """Return what the index knows an entity by: 58 bits of hash and its table, so that no two tables ever meet."""
     return ((mixed << TABLE_BITS) >> TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << HASH_BITS)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _probe(index, level, key):
     """Return the slot of `key` in one level, or the free slot where it belongs."""
     base = np.int64(1) << level
@@ -69,7 +69,7 @@ def _probe(index, level, key):
         place = (place + 1) & mask
 
 
-@numba.njit
+@numba.njit(inline="always")
 def find(index, meta, key):
     """Return the record of `key`, or 0."""
     level = meta[LEVEL]
@@ -79,7 +79,7 @@ def find(index, meta, key):
     return index[slot + 1]
 
 
-@numba.njit
+@numba.njit(inline="always")
 def insert(index, meta, key, record):
     """Add `key`, which must not be there, and take a few steps of a growth under way."""
     size = np.int64(1) << meta[LEVEL]
@@ -94,7 +94,7 @@ def insert(index, meta, key, record):
         _migrate(index, meta)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _migrate(index, meta):
     old = np.int64(1) << (meta[LEVEL] - 1)
     stop = min(meta[CURSOR] + _MOVED_PER_INSERT, old)
@@ -107,7 +107,7 @@ def _migrate(index, meta):
     meta[CURSOR] = stop if stop < old else _NO_MIGRATION
 
 
-@numba.njit
+@numba.njit(inline="always")
 def allocate(meta, words):
     """Return the address of a zeroed block from the top of the heap."""
     address = meta[TOP]
@@ -115,7 +115,7 @@ def allocate(meta, words):
     return address
 
 
-@numba.njit
+@numba.njit(inline="always")
 def take_block(heap, meta, free_list, words):
     """Return a block from a free list, or from the top; its first word is 0, the others may be old."""
     address = meta[FREE + free_list]
@@ -126,7 +126,7 @@ def take_block(heap, meta, free_list, words):
     return address
 
 
-@numba.njit
+@numba.njit(inline="always")
 def give_block(heap, meta, free_list, address):
     """Put a block on a free list."""
     heap[address] = meta[FREE + free_list]

@@ -1,7 +1,7 @@
 """`observe`, compiled: read, then update, for every transaction of a batch in arrival order.
 
-A record is the state of one entity: `[watermark, head, (tail, expiry) per window, (high, low) per sum]`. Its events
-lie in chained blocks of `EVENTS` events: `[next, times, lane masks, values...]`. Each window has a tail, the oldest
+A record is the state of one entity: `[watermark, head, (tail, expiry) per window, n per count, (high, low) per sum]`. Its events
+lie in chained blocks of `EVENTS` events: `[next, (time, lane mask, values...) per event]`. Each window has a tail, the oldest
 event still in it, and `expiry`, the time at which that event leaves; so an event is touched once when it comes and
 once per window when it goes, however long the window.
 
@@ -32,19 +32,20 @@ from tollgate.features.heap import (
 )
 from tollgate.features.operators import run_rows
 
-EVENTS = 8  # events a block; a power of two, since a position is block * EVENTS + place
+EVENTS = 8  # events a block; a position is block * EVENTS + place
+SHIFT, PLACE = 3, EVENTS - 1
 NEVER = np.iinfo(np.int64).max
 NO_TIME = np.iinfo(np.int64).min
 MICROSECONDS = 1_000_000.0
 
 # Words of a record.
 WATERMARK, HEAD, FIRST_WINDOW = 0, 1, 2
-WINDOW_WORDS, SUM_WORDS = 2, 2
+WINDOW_WORDS, COUNT_WORDS, SUM_WORDS = 2, 1, 2
 
 # Columns of `tables`.
 KEY_1, KEY_2, SALT, WINDOWS, WINDOWS_END, SUMS, SUMS_END, LANES, LANES_END = range(9)
-VALUES, VALUES_END, OUTPUTS, OUTPUTS_END, RECORD_WORDS, BLOCK_WORDS = range(9, 15)
-TABLE_COLUMNS = 15
+VALUES, VALUES_END, OUTPUTS, OUTPUTS_END, RECORD_WORDS, EVENT_WORDS, BLOCK_WORDS = range(9, 16)
+TABLE_COLUMNS = 16
 # Columns of `windows`, `sums`, `lanes` and `outputs`.
 W_DURATION, W_OFFSET, W_SUMS, W_SUMS_END, WINDOW_COLUMNS = range(5)
 S_VALUE, S_LANE, S_OFFSET, SUM_COLUMNS = range(4)
@@ -56,7 +57,7 @@ OUT_SUM, OUT_SINCE_LAST, OUT_IS_NEW = range(3)
 OK, FULL = 0, 1
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _accumulate(heap_f, at, value):
     """Add `value` to the double-double at `at`."""
     high, low = heap_f[at], heap_f[at + 1]
@@ -67,53 +68,54 @@ def _accumulate(heap_f, at, value):
     heap_f[at + 1] = low - (heap_f[at] - total)
 
 
-@numba.njit(error_model="numpy")
-def _time_at(heap, position):
-    return heap[position // EVENTS + 1 + position % EVENTS]
+@numba.njit(error_model="numpy", inline="always")
+def _event(position, words):
+    """Return the address of the event at a position, where an event has that many words."""
+    return (position >> SHIFT) + 1 + (position & PLACE) * words
 
 
-@numba.njit(error_model="numpy")
-def _apply(heap, heap_f, record, window, sums, position, sign):
+@numba.njit(error_model="numpy", inline="always")
+def _apply(heap, heap_f, record, w, windows, sums, at, sign):
     """Add one event to a window's sums, or with sign -1 take it away."""
-    block, place = position // EVENTS, position % EVENTS
-    mask = heap[block + 1 + EVENTS + place]
-    for s in range(window[W_SUMS], window[W_SUMS_END]):
+    mask = heap[at + 1]
+    for s in range(windows[w, W_SUMS], windows[w, W_SUMS_END]):
         if (mask >> sums[s, S_LANE]) & 1:
-            value = 1.0
-            if sums[s, S_VALUE] >= 0:
-                value = heap_f[block + 1 + (2 + sums[s, S_VALUE]) * EVENTS + place]
-            _accumulate(heap_f, record + sums[s, S_OFFSET], sign * value)
+            if sums[s, S_VALUE] < 0:  # a count: whole and small, so a plain sum is exact
+                heap_f[record + sums[s, S_OFFSET]] += sign
+            else:
+                _accumulate(heap_f, record + sums[s, S_OFFSET], sign * heap_f[at + sums[s, S_VALUE]])
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _expire(heap, heap_f, meta, record, table, t, tables, windows, sums):
     """Move every window of the record on to time t, and free the blocks that no window needs."""
     head = heap[record + HEAD]
     last = tables[table, WINDOWS_END] - 1  # the longest window: the plan sorts them
+    words = tables[table, EVENT_WORDS]
     for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
-        window = windows[w]
-        at = record + window[W_OFFSET]
+        at = record + windows[w, W_OFFSET]
         if heap[at + 1] > t:
             continue
-        tail, duration = heap[at], window[W_DURATION]
+        tail, duration = heap[at], windows[w, W_DURATION]
         expiry = heap[at + 1]
         while expiry <= t:
-            _apply(heap, heap_f, record, window, sums, tail, -1.0)
+            _apply(heap, heap_f, record, w, windows, sums, _event(tail, words), -1.0)
             tail += 1
-            if tail % EVENTS == 0:
-                block = tail // EVENTS - 1
-                tail = heap[block] * EVENTS
+            if tail & PLACE == 0:
+                block = (tail >> SHIFT) - 1
+                tail = heap[block] << SHIFT
                 if w == last:
                     give_block(heap, meta, table, block)
-            expiry = _time_at(heap, tail) + duration if tail != head else NEVER
+            expiry = heap[_event(tail, words)] + duration if tail != head else NEVER
         heap[at], heap[at + 1] = tail, expiry
         if expiry == NEVER:  # empty: nothing may be left of what was rounded
-            for s in range(window[W_SUMS], window[W_SUMS_END]):
+            for s in range(windows[w, W_SUMS], windows[w, W_SUMS_END]):
                 heap_f[record + sums[s, S_OFFSET]] = 0.0
-                heap_f[record + sums[s, S_OFFSET] + 1] = 0.0
+                if sums[s, S_VALUE] >= 0:
+                    heap_f[record + sums[s, S_OFFSET] + 1] = 0.0
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _read(heap, heap_f, record, table, t, tables, outputs, regs, i):
     last = heap[record + WATERMARK]
     for o in range(tables[table, OUTPUTS], tables[table, OUTPUTS_END]):
@@ -128,14 +130,14 @@ def _read(heap, heap_f, record, table, t, tables, outputs, regs, i):
                 regs[register, i] = (t - last) / MICROSECONDS if known else math.nan
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _push(heap, heap_f, meta, record, table, t, tables, windows, sums, lanes, stored, regs, i):
     """Append the transaction to the record's events and to all its windows."""
     head = heap[record + HEAD]
     if head == 0:
-        head = take_block(heap, meta, table, tables[table, BLOCK_WORDS]) * EVENTS
-    block, place = head // EVENTS, head % EVENTS
-    heap[block + 1 + place] = t
+        head = take_block(heap, meta, table, tables[table, BLOCK_WORDS]) << SHIFT
+    event = _event(head, tables[table, EVENT_WORDS])
+    heap[event] = t
     mask = np.int64(0)
     first = tables[table, LANES]
     for lane in range(first, tables[table, LANES_END]):
@@ -143,22 +145,23 @@ def _push(heap, heap_f, meta, record, table, t, tables, windows, sums, lanes, st
         holds = where < 0 or (regs[where, i] != 0.0 and not math.isnan(regs[where, i]))
         if holds and (value < 0 or not math.isnan(regs[value, i])):
             mask |= np.int64(1) << (lane - first)
-    heap[block + 1 + EVENTS + place] = mask
+    heap[event + 1] = mask
     for v in range(tables[table, VALUES], tables[table, VALUES_END]):
-        heap_f[block + 1 + (2 + v - tables[table, VALUES]) * EVENTS + place] = regs[stored[v], i]
+        heap_f[event + 2 + v - tables[table, VALUES]] = regs[stored[v], i]
     for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
-        _apply(heap, heap_f, record, windows[w], sums, head, 1.0)
+        _apply(heap, heap_f, record, w, windows, sums, event, 1.0)
         at = record + windows[w, W_OFFSET]
         if heap[at + 1] == NEVER:
             heap[at], heap[at + 1] = head, t + windows[w, W_DURATION]
     head += 1
-    if head % EVENTS == 0:
+    if head & PLACE == 0:
+        block = (head >> SHIFT) - 1
         heap[block] = take_block(heap, meta, table, tables[table, BLOCK_WORDS])
-        head = heap[block] * EVENTS
+        head = heap[block] << SHIFT
     heap[record + HEAD] = head
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
     """Find or make the record of each transaction in one table; 0 where an entity of it is missing.
 
@@ -185,7 +188,7 @@ def _locate(index, heap, meta, keys, table, tables, windows, records, start, n):
         records[i] = record
 
 
-@numba.njit(error_model="numpy")
+@numba.njit(error_model="numpy", inline="always")
 def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, start, n):
     """Take n transactions through the state of every table, each table on its own."""
     tables, windows, sums, lanes, stored, outputs = program
@@ -256,9 +259,9 @@ def _compile(sources: str):
             _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, start, n)
             run_rows(after, regs, n)
             for f in range(results.shape[0]):
-                source = regs[results[f]]
+                source = results[f]
                 for i in range(n):
-                    out[start + i, f] = source[i]
+                    out[start + i, f] = regs[source, i]
         return OK
 
     return observe

@@ -68,44 +68,44 @@ def run_rows(ops, regs, n):
     """
     for k in range(ops.shape[0]):
         code = ops[k, 0]
-        out, a, b = regs[ops[k, 1]], regs[ops[k, 2]], regs[ops[k, 3]]
+        o, x, y = ops[k, 1], ops[k, 2], ops[k, 3]
         if code == ADD:
             for i in range(n):
-                out[i] = a[i] + b[i]
+                regs[o, i] = regs[x, i] + regs[y, i]
         elif code == SUB:
             for i in range(n):
-                out[i] = a[i] - b[i]
+                regs[o, i] = regs[x, i] - regs[y, i]
         elif code == MUL:
             for i in range(n):
-                out[i] = a[i] * b[i]
+                regs[o, i] = regs[x, i] * regs[y, i]
         elif code == DIV:
             for i in range(n):
-                out[i] = a[i] / b[i] if b[i] != 0.0 else math.nan
+                regs[o, i] = regs[x, i] / regs[y, i] if regs[y, i] != 0.0 else math.nan
         elif code == NEG:
             for i in range(n):
-                out[i] = -a[i]
+                regs[o, i] = -regs[x, i]
         elif code == ABS:
             for i in range(n):
-                out[i] = abs(a[i])
+                regs[o, i] = abs(regs[x, i])
         elif code == LOG1P:
             for i in range(n):
-                out[i] = math.log1p(a[i]) if a[i] > -1.0 else math.nan
+                regs[o, i] = math.log1p(regs[x, i]) if regs[x, i] > -1.0 else math.nan
         elif code == IS_MISSING:
             for i in range(n):
-                out[i] = 1.0 if math.isnan(a[i]) else 0.0
+                regs[o, i] = 1.0 if math.isnan(regs[x, i]) else 0.0
         elif code == FILL:
             for i in range(n):
-                out[i] = b[i] if math.isnan(a[i]) else a[i]
+                regs[o, i] = regs[y, i] if math.isnan(regs[x, i]) else regs[x, i]
         elif code == HOUR_OF_DAY:
             for i in range(n):
-                out[i] = (a[i] - np.floor(a[i] / DAY_US) * DAY_US) / HOUR_US
+                regs[o, i] = (regs[x, i] - np.floor(regs[x, i] / DAY_US) * DAY_US) / HOUR_US
         elif code == DAY_OF_WEEK:
             for i in range(n):
-                day = np.floor(a[i] / DAY_US) + EPOCH_WEEKDAY
-                out[i] = day - np.floor(day / 7.0) * 7.0
+                day = np.floor(regs[x, i] / DAY_US) + EPOCH_WEEKDAY
+                regs[o, i] = day - np.floor(day / 7.0) * 7.0
         else:
             for i in range(n):
-                out[i] = _compare(code, a[i], b[i])
+                regs[o, i] = _compare(code, regs[x, i], regs[y, i])
 
 
 @numba.njit(error_model="numpy")

@@ -237,6 +237,8 @@ class _Compiler:
             register = _NONE if expr is None else self._raw(expr.param["name"]) if money else self.register(expr)
             if {register, where} & self._stateful:
                 raise ConfigError("bad_feature", "a window cannot look at a feature that reads history itself")
+            if not summed and money and self._schema.columns[value.param["name"]].required:
+                register = _NONE  # never missing: the plain count of events serves
             identity = ("sum", table.keys, duration, where, register, summed)
             if identity not in self._known:
                 cell = _add_sum(table, duration, where, register, summed=summed)
@@ -292,25 +294,26 @@ def _lay_out(entities: list[_Table]) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints
         offset = kernel.FIRST_WINDOW
         first = (len(windows), len(sums), len(lanes), len(stored), len(outputs))
         durations = sorted(table.sums)  # the longest last: it frees the events
-        at = {duration: offset + kernel.WINDOW_WORDS * place for place, duration in enumerate(durations)}
+        tails = {duration: offset + kernel.WINDOW_WORDS * place for place, duration in enumerate(durations)}
         offset += kernel.WINDOW_WORDS * len(durations)
         offsets: dict[tuple[int, int], int] = {}
         for duration in durations:
             start = len(sums)
             for place, (value, lane) in enumerate(table.sums[duration]):
                 offsets[duration, place] = offset
-                sums.append((value, lane, offset))
-                offset += kernel.SUM_WORDS
-            windows.append((duration, at[duration], start, len(sums)))
+                sums.append((_NONE if value == _NONE else 2 + value, lane, offset))
+                offset += kernel.COUNT_WORDS if value == _NONE else kernel.SUM_WORDS
+            windows.append((duration, tails[duration], start, len(sums)))
         lanes += table.lanes
         stored += table.stored
         for kind, register, parameter in table.outputs:
             outputs.append((kind, register, offsets[parameter] if kind == kernel.OUT_SUM else parameter))
-        block = 1 + (2 + len(table.stored)) * kernel.EVENTS
+        event = 2 + len(table.stored)
+        block = 1 + event * kernel.EVENTS
         key_1, key_2 = (*table.keys, _NONE)[:2]
         tables.append((
             key_1, key_2, 2 * salt, first[0], len(windows), first[1], len(sums), first[2], len(lanes),
-            first[3], len(stored), first[4], len(outputs), offset, block,
+            first[3], len(stored), first[4], len(outputs), offset, event, block,
         ))  # fmt: skip
     return (
         _matrix(tables, kernel.TABLE_COLUMNS),
