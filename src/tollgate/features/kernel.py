@@ -1,9 +1,9 @@
 """`observe`, compiled: read, then update, for every transaction of a batch in arrival order.
 
-A record is the state of one entity: `[watermark, head, (tail, expiry) per window, n per count, (high, low) per sum]`. Its events
-lie in chained blocks of `EVENTS` events: `[next, (time, lane mask, values...) per event]`. Each window has a tail, the oldest
-event still in it, and `expiry`, the time at which that event leaves; so an event is touched once when it comes and
-once per window when it goes, however long the window.
+A record is the state of one entity: `[watermark, head, (tail, expiry) per window, n per count, (high, low) per sum]`.
+Its events lie in chained blocks of `EVENTS` events: `[next, (time, lane mask, values...) per event]`. Each window has a
+tail, the oldest event still in it, and `expiry`, the time at which that event leaves; so an event is touched once when
+it comes and once per window when it goes, however long the window.
 
 Sums are double-double (error-free transformations of Knuth and Dekker): adding a value and later taking it away
 again leaves nothing behind, where a plain float would drift. Whole numbers below 2**53 are summed exactly.
