@@ -1,258 +1,336 @@
-"""The artifact that decides: an immutable, content-addressed folder, and the registry of them.
+"""The immutable artifact that a training leaves, and the folder that holds them.
 
-A bundle is a manifest (JSON), a model (ONNX) and its weights (safetensors): data, nothing that runs. Its id is the
-digest of its files, so it cannot change under its name.
+A bundle is a folder named by its content: `manifest.json` holds the SHA-256 of every other file, and the first
+digits of its own are the name. Whatever is changed, a loader notices. Nothing in a bundle is code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tollgate.config import PolicyConfig
-from tollgate.errors import BundleError
+from tollgate.errors import BundleError, TollgateError
 from tollgate.model.calibration import Calibration
+from tollgate.model.profile import FeatureProfile
 from tollgate.money import Money
 from tollgate.schema import Schema
 
-FORMAT = 1  # of the manifest; a newer one is refused
-MANIFEST, MODEL, WEIGHTS, REPORT = "manifest.json", "model.onnx", "weights.safetensors", "report.html"
+FORMAT = 1  # of the folder; one more with each change that an older Tollgate would misread
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+WEIGHTS = "weights.safetensors"
+REPORT = "report.html"
+CHAMPION = "champion.json"
+MAX_HISTORY = 100  # champions that can be rolled back to
 
-_ID_DIGITS = 16  # hex digits of the digest that name a bundle
-_POINTER = "champion.json"
+_REQUIRED = (MODEL, WEIGHTS)
+_KNOWN = (*_REQUIRED, REPORT)
+_ID_DIGITS = 16
+_ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}")
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model learned from.
+    """What a model was trained on.
 
     Attributes:
-        from_us: Start of the training period, microseconds since 1970-01-01 UTC.
-        to_us: Its end, exclusive.
-        rows: Training rows, without validation.
-        frauds: How many of them were fraud.
-        fingerprint: SHA-256 of the training matrix.
+        start_us: First effective time of the period, microseconds since 1970-01-01 UTC.
+        end_us: The period ends before it.
+        fingerprint: SHA-256 of names, features, labels and times, in hex.
     """
 
-    from_us: int
-    to_us: int
+    start_us: int
+    end_us: int
     rows: int
     frauds: int
     fingerprint: str
 
 
-class Histogram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a feature was distributed in training: what drift is measured against.
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename={"schema_": "schema"}):
+    """What is in a bundle and how it came about.
 
     Attributes:
-        edges: B - 1 rising inner edges of B bins.
-        shares: Share of the rows in each of the B bins; they and `missing` add up to 1.
-        missing: Share of the rows without a value.
-    """
-
-    edges: tuple[float, ...]
-    shares: tuple[float, ...]
-    missing: float
-
-
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All that is needed to decide with the model, and to know where it came from.
-
-    Attributes:
-        created_us: When it was made, microseconds since 1970-01-01 UTC.
-        plan: The features, as `FeaturePlan.to_data` writes them.
-        names: The F feature names; `categorical` tells which are category codes.
-        typical: The value of each feature that stands for nothing unusual; null is missing.
-        category_texts: Pairs of category code and text, for readable reasons.
-        metrics: Measures on the test period, by model.
-        reference: Distributions of the features in training, by name.
+        created_us: Observed time, microseconds since 1970-01-01 UTC.
+        tollgate: The version that made it.
+        plan: The compiled features, as data.
+        metrics: Of the model on its test period; null is a measure that was not defined there.
+        profiles: Each feature over the training rows, in the order of the plan.
+        categories: Texts of category codes, so that reasons can be read.
+        warnings: What the training had to say, as sentences.
+        files: SHA-256 of each other file, in hex. The registry fills it in.
     """
 
     format: int = FORMAT
-    tollgate: str
     created_us: int
-    schema_: Schema = msgspec.field(name="schema")
+    tollgate: str
+    schema_: Schema
     money: Money
-    plan: list[dict[str, Any]]
-    names: tuple[str, ...]
-    categorical: tuple[bool, ...]
+    plan: dict[str, Any]
     calibration: Calibration
     policy: PolicyConfig
+    metrics: dict[str, float | None]
     training: Training
-    metrics: dict[str, dict[str, float]]
-    typical: tuple[float | None, ...]
-    category_texts: tuple[tuple[float, str], ...]
-    reference: dict[str, Histogram]
+    profiles: tuple[FeatureProfile, ...]
+    categories: dict[float, str] = {}
     warnings: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The F feature names."""
+        return tuple(profile.name for profile in self.profiles)
+
+    @property
+    def categorical(self) -> tuple[bool, ...]:
+        """Which of the F features are categories."""
+        return tuple(profile.categorical for profile in self.profiles)
+
+    @property
+    def typical(self) -> NDArray[np.float64]:
+        """The value of each feature that stands for nothing unusual, float64 (F,); NaN is missing."""
+        return np.array([np.nan if one.typical is None else one.typical for one in self.profiles], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was read and verified."""
+    """A bundle on disk, every file of which was as its manifest says when it was loaded."""
 
     id: str
     path: Path
     manifest: Manifest
 
-    @property
-    def model(self) -> Path:
-        """The ONNX file."""
-        return self.path / MODEL
+    def read(self, name: str) -> bytes:
+        """Return what is in one of its files.
+
+        Raises:
+            BundleError: There is no such file, or it has changed.
+        """
+        expected = self.manifest.files.get(name)
+        if expected is None:
+            raise BundleError("no_file", f"bundle {self.id} has no {name}", file=str(self.path))
+        content = _read(self.path / name)
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise BundleError(
+                "damaged_bundle",
+                f"{self.path / name} is not what was stored; restore the bundle from a copy, or use another",
+                file=str(self.path / name),
+            )
+        return content
 
 
-class _Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who is champion, and who was before, the newest last."""
+class _Format(msgspec.Struct):
+    """The one field of a manifest that every Tollgate can read."""
 
-    history: tuple[str, ...]
+    format: int
+
+
+class _Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pointer: ids that were promoted, the newest last."""
+
+    history: tuple[str, ...] = ()
 
 
 class Registry:
-    """A folder of bundles, and a pointer to the champion."""
+    """A folder of bundles, one of which may be the champion.
+
+    Any number of processes may read. Bundles can be stored by several at once; promotions are for one at a time,
+    else one of two that overlap is forgotten in the history.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        """Use the folder `path`, which is made when something is stored."""
+        self._path = path
 
-    def store(self, manifest: Manifest, files: dict[str, bytes], report: str | None = None) -> str:
-        """Write a bundle, whole or not at all, and return its id.
+    def store(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
+        """Write a bundle, whole or not at all, and return its content id.
 
         Args:
-            manifest: Its manifest.
-            files: `model.onnx` and `weights.safetensors`.
-            report: An HTML page about it; beside the content, not part of its id.
+            manifest: Without `files`, which is made here.
+            files: Contents by name: the model and its weights, and the report if there is one.
 
         Raises:
             BundleError: The folder cannot be written.
         """
-        content = {MANIFEST: msgspec.json.format(msgspec.json.encode(manifest)), **files}
-        bundle_id = _digest(content)
+        assert all(name in files for name in _REQUIRED)
+        assert all(name in _KNOWN for name in files)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+        data = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, files=hashes)), indent=1)
+        bundle_id = _id_of(data)
+        target = self._path / bundle_id
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.path))
+            self._path.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{bundle_id}-", dir=self._path))
             try:
-                for name, data in content.items():
-                    _write_durably(part / name, data)
-                if report is not None:
-                    _write_durably(part / REPORT, report.encode())
-                part.chmod(0o755)
-                if not (self.path / bundle_id).exists():
-                    part.rename(self.path / bundle_id)
+                folder.chmod(0o755)
+                for name, content in {**files, MANIFEST: data}.items():
+                    _write(folder / name, content)
+                _sync(folder)
+                if not target.exists():  # the same content is already there otherwise
+                    folder.rename(target)
+                    _sync(self._path)
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
-            raise BundleError("cannot_store", f"could not write a bundle in {self.path}: {error.strerror}") from error
+            raise BundleError(
+                "cannot_store", f"could not write bundle {bundle_id} into {self._path}: {error}", file=str(self._path)
+            ) from error
         return bundle_id
 
     def load(self, bundle_id: str | None = None) -> Bundle:
-        """Return a bundle, the champion by default, after checking its content against its id.
+        """Return a bundle, the champion by default, with every file checked.
 
         Raises:
-            BundleError: There is none, it is damaged, or it was made by a newer version.
+            BundleError: It is not there, damaged, or of a newer format.
         """
-        chosen = bundle_id if bundle_id is not None else self.champion()
-        if chosen is None:
+        if bundle_id is None:
+            bundle_id = self.champion()
+        if bundle_id is None:
             raise BundleError(
-                "no_champion",
-                f"there is no champion in {self.path}; train one with 'tollgate train', or name a --bundle",
+                "no_champion", f"no bundle in {self._path} is the champion yet; run 'tollgate train'", file=str(self._path)
             )
-        folder = self.path / chosen
-        try:
-            content = {name: (folder / name).read_bytes() for name in (MANIFEST, MODEL, WEIGHTS)}
-        except OSError as error:
-            known = ", ".join(self.list()) or "none"
+        path = self._path / bundle_id
+        if _ID.fullmatch(bundle_id) is None or not path.is_dir():
             raise BundleError(
-                "no_bundle", f"could not read bundle {chosen} in {self.path}: {error.strerror}; there are: {known}"
-            ) from error
-        if _digest(content) != chosen:
+                "no_bundle",
+                f"expected the id of a bundle in {self._path} ({', '.join(self.list()) or 'it has none'}), "
+                f"but got {bundle_id!r}",
+                file=str(self._path),
+            )
+        data = _read(path / MANIFEST)
+        if _id_of(data) != bundle_id:
             raise BundleError(
                 "damaged_bundle",
-                f"bundle {chosen} in {self.path} is not what it was when it was stored; store it again",
+                f"{path / MANIFEST} is not what was stored; restore the bundle from a copy, or use another",
+                file=str(path / MANIFEST),
             )
-        return Bundle(chosen, folder, _read_manifest(chosen, content[MANIFEST]))
+        bundle = Bundle(bundle_id, path, _parse(data, path / MANIFEST))
+        for name in bundle.manifest.files:
+            bundle.read(name)
+        return bundle
 
-    def list(self) -> Sequence[str]:
-        """Return the ids of all bundles, sorted."""
-        if not self.path.is_dir():
-            return []
-        return sorted(folder.name for folder in self.path.iterdir() if (folder / MANIFEST).is_file())
+    def list(self) -> tuple[str, ...]:
+        """Return the ids of all bundles, sorted; whether they can be loaded, only `load` says."""
+        if not self._path.is_dir():
+            return ()
+        return tuple(sorted(path.name for path in self._path.iterdir() if _ID.fullmatch(path.name)))
 
     def champion(self) -> str | None:
-        """Return the id of the champion, or None where none was promoted."""
+        """Return the id of the bundle that decides, or None before the first promotion.
+
+        Raises:
+            BundleError: The pointer cannot be read.
+        """
         history = self._history()
         return history[-1] if history else None
 
     def promote(self, bundle_id: str) -> None:
-        """Make a bundle the champion, in one atomic step, after checking it.
+        """Make a bundle the champion, if it loads. Who reads meanwhile sees the old one or the new one.
 
         Raises:
-            BundleError: It cannot be used.
+            BundleError: It does not load, or the pointer cannot be written.
         """
         self.load(bundle_id)
-        self._point((*self._history(), bundle_id))
+        history = self._history()
+        if history[-1:] != (bundle_id,):
+            self._point((*history, bundle_id)[-MAX_HISTORY:])
 
     def rollback(self) -> str:
         """Make the champion before this one the champion again, and return its id.
 
         Raises:
-            BundleError: There is none before, or it cannot be used.
+            BundleError: There was none, or it does not load any more.
         """
         history = self._history()
         if len(history) < 2:
-            raise BundleError("no_former_champion", f"there was no champion before this one in {self.path}")
+            raise BundleError(
+                "no_predecessor", f"{self._path} has no champion before this one to go back to", file=str(self._path)
+            )
         self.load(history[-2])
         self._point(history[:-1])
         return history[-2]
 
     def _history(self) -> tuple[str, ...]:
-        try:
-            return msgspec.json.decode((self.path / _POINTER).read_bytes(), type=_Pointer).history
-        except FileNotFoundError:
+        path = self._path / CHAMPION
+        if not path.exists():
             return ()
-        except (OSError, msgspec.DecodeError) as error:
-            raise BundleError("bad_pointer", f"could not read {self.path / _POINTER}: {error}") from error
+        try:
+            return msgspec.json.decode(_read(path), type=_Champion).history
+        except msgspec.DecodeError as error:
+            raise BundleError(
+                "bad_champion", f"{path} is damaged ({error}); delete it and promote a bundle", file=str(path)
+            ) from error
 
     def _point(self, history: tuple[str, ...]) -> None:
-        part = self.path / f".{_POINTER}.part"
         try:
-            _write_durably(part, msgspec.json.encode(_Pointer(history)))
-            part.replace(self.path / _POINTER)
+            with tempfile.NamedTemporaryFile(dir=self._path, prefix=".champion-", delete=False) as file:
+                fresh = Path(file.name)
+            try:
+                fresh.chmod(0o644)
+                _write(fresh, msgspec.json.encode(_Champion(history)))
+                fresh.replace(self._path / CHAMPION)
+                _sync(self._path)
+            finally:
+                fresh.unlink(missing_ok=True)
         except OSError as error:
-            raise BundleError("cannot_promote", f"could not write {self.path / _POINTER}: {error.strerror}") from error
+            raise BundleError(
+                "cannot_promote", f"could not write {self._path / CHAMPION}: {error}", file=str(self._path)
+            ) from error
 
 
-def _digest(content: dict[str, bytes]) -> str:
-    digest = sha256()
-    for name in sorted(content):
-        digest.update(f"{name} {sha256(content[name]).hexdigest()}\n".encode())
-    return digest.hexdigest()[:_ID_DIGITS]
+def _parse(data: bytes, path: Path) -> Manifest:
+    try:
+        version = msgspec.json.decode(data, type=_Format).format
+        if version > FORMAT:
+            raise BundleError(
+                "newer_bundle",
+                f"{path} is of format {version}, and this Tollgate reads up to {FORMAT}; use a newer Tollgate",
+                file=str(path),
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, TollgateError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError("bad_bundle", f"{path} is no manifest of a bundle: {error}", file=str(path)) from error
+    if not set(_REQUIRED) <= set(manifest.files) <= set(_KNOWN):
+        raise BundleError(
+            "bad_bundle", f"{path}: expected the files {', '.join(_REQUIRED)}, got {list(manifest.files)}", file=str(path)
+        )
+    return manifest
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def _id_of(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:_ID_DIGITS]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError("missing_file", f"could not read {path}: {error.strerror}", file=str(path)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
-        file.write(data)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-class _Versioned(msgspec.Struct, frozen=True):
-    """The one field that every format has."""
-
-    format: int
-
-
-def _read_manifest(bundle_id: str, data: bytes) -> Manifest:
+def _sync(folder: Path) -> None:
+    """Make the names in `folder` durable, as `fsync` does for a file's content."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        found = msgspec.json.decode(data, type=_Versioned).format
-        if found != FORMAT:
-            raise BundleError(
-                "other_format", f"bundle {bundle_id} has format {found}, this version reads {FORMAT}; train it again"
-            )
-        return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise BundleError("damaged_bundle", f"the manifest of bundle {bundle_id} cannot be read: {error}") from error
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -30,8 +30,8 @@ class LabelConfig(Section, frozen=True, rename={"source": "from"}):
     """Where a file holds the label, and how long after the transaction a label is known."""
 
     source: str = "is_fraud"
-    available_from: str | None = None  # a field with the time at which it was known; else `delay` is used
-    delay: str = "7d"
+    available_from: str | None = "label_available"  # the field with the time at which it was known, if there is one
+    delay: str = "14d"
 
     def __post_init__(self) -> None:
         parse_duration_us(self.delay)

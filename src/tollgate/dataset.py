@@ -158,23 +158,34 @@ def split(dataset: Dataset, config: SplitConfig, delay_us: int) -> Split:
 def windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> tuple[Window, Window]:
     """Return the training and the test period.
 
-    With a start and a length for training, the test follows them and the delay. Else the newest `test` is
-    tested, in whole UTC days where it is a number of days, and training ends one delay before it.
+    The test starts where `config` says, or one delay after a training of given start and length, or else so that the
+    newest `test` (a week by default, in whole UTC days) is tested. Training ends one delay before the test at the
+    latest.
     """
-    first_us, last_us = int(time_us.min()), int(time_us.max())
-    test_us = parse_duration_us(config.test)
+    end_us = int(time_us.max()) + 1
     train_us = parse_duration_us(config.train) if config.train is not None else None
-    start_us = (config.train_start - _EPOCH).days * DAY_US if config.train_start is not None else None
-    if start_us is not None and train_us is not None:
+    test_us = parse_duration_us(config.test) if config.test is not None else None
+    start_us = _midnight(config.train_start)
+    test_start_us = _midnight(config.test_start)
+    if test_start_us is None and config.test_share is not None:
+        test_start_us = _cut(time_us, config.test_share)
+    if test_start_us is None and start_us is not None and train_us is not None:
         test_start_us = start_us + train_us + delay_us
-        return Window(start_us, start_us + train_us), Window(test_start_us, test_start_us + test_us)
-    end_us = last_us + 1
-    if test_us % DAY_US == 0:
-        end_us = -(-end_us // DAY_US) * DAY_US
-    train_end_us = end_us - test_us - delay_us
+    if test_start_us is None:
+        test_us = 7 * DAY_US if test_us is None else test_us
+        if test_us % DAY_US == 0:
+            end_us = -(-end_us // DAY_US) * DAY_US
+        test_start_us = end_us - test_us
+    train_end_us = test_start_us - delay_us
     if start_us is None:
-        start_us = train_end_us - train_us if train_us is not None else min(first_us, train_end_us)
-    return Window(start_us, train_end_us), Window(end_us - test_us, end_us)
+        start_us = train_end_us - train_us if train_us is not None else min(int(time_us.min()), train_end_us)
+    elif train_us is not None:
+        train_end_us = min(train_end_us, start_us + train_us)
+    return Window(start_us, train_end_us), Window(test_start_us, test_start_us + test_us if test_us else end_us)
+
+
+def _midnight(day: date | None) -> int | None:
+    return None if day is None else (day - _EPOCH).days * DAY_US
 
 
 def known_compromised(

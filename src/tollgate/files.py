@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, missing, text_of, time_reader
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError, TollgateError
+from tollgate.hashing import category_code
 from tollgate.intake import TransactionReader
 from tollgate.money import EXPONENTS, MAX_AMOUNT_MINOR
 from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Column, Kind
@@ -35,7 +36,7 @@ class LabelFields:
 
     Attributes:
         source: The verdict: true or 1 for fraud.
-        available_from: When it was known; without it `delay_us` after the transaction.
+        available_from: When it was known; where the file has no such field, `delay_us` after the transaction.
     """
 
     source: str
@@ -113,8 +114,6 @@ class TransactionFile:
                 needed.setdefault(self._reader.schema.sources(column.currency_column)[0], column.currency_column)
         if self._labels is not None:
             needed[self._labels.source] = "label"
-            if self._labels.available_from:
-                needed[self._labels.available_from] = "label"
         for source, name in needed.items():
             if source not in self.columns:
                 raise InputError(
@@ -133,6 +132,17 @@ class TransactionFile:
         if self._labels is not None:
             known |= {self._labels.source, self._labels.available_from or ""}
         return tuple(column for column in self.columns if column not in known)
+
+    def category_texts(self, most: int = 1000) -> dict[float, str]:
+        """Return the texts of category codes: of each category column the `most` frequent values."""
+        texts: dict[float, str] = {}
+        for name, column in self._reader.schema.columns.items():
+            source = self._reader.schema.sources(name)[0]
+            if column.kind is Kind.CATEGORY and source in self.columns:
+                counts = self._frame.group_by(source).len().top_k(most, by="len").collect()
+                values = [value for value in counts[source].to_list() if not missing(value)]
+                texts |= {category_code(text_of(value)): text_of(value) for value in values}
+        return texts
 
     def _find_repeated(self) -> NDArray[np.int64]:
         """Return the places, in reading order, of the rows whose id came before."""
@@ -373,7 +383,8 @@ class _FrameColumns:
         for row in np.flatnonzero(np.isnan(verdict)).tolist():
             self.reject(row, "missing_value", f"'{fields.source}': expected a label, but there is none", "label")
         available = time_us + fields.delay_us
-        if fields.available_from:
+        if fields.available_from in self._frame.columns:
+            assert fields.available_from is not None
             column = Column(Kind.TIMESTAMP, source=fields.available_from, zone="UTC")
             known = self._times("label", column, fields.available_from)
             available = np.where(np.isnan(known), available, known).astype(np.int64)

@@ -65,7 +65,7 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ConfigError: A currency is unknown, a rate is not positive, or the dates do not rise.
     """
 
-    currency: str = "USD"
+    currency: str = "EUR"
     rates: tuple[DatedRates, ...] = ()
 
     def __post_init__(self) -> None:

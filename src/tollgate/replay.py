@@ -36,7 +36,8 @@ def replay(
         raise InputError(
             "no_card", f"expected an entity '{card}' in the schema for card precision; set [evaluate] card", column=card
         )
-    parts, rejected = [], []
+    parts = []
+    rejected: list[Rejected] = []
     for chunk in file.chunks():
         features = engine.observe(chunk.batch)
         batch = chunk.batch

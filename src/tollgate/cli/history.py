@@ -18,7 +18,7 @@ from tollgate.cli.wiring import (
     report_rejected,
 )
 from tollgate.duration import parse_duration_us
-from tollgate.errors import EXIT_PARTIAL
+from tollgate.errors import EXIT_PARTIAL, InputError
 from tollgate.files import Chunk, Rejected
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
@@ -52,6 +52,9 @@ def import_history(
             imported, known = imported + len(fresh), known + len(there)
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
+        if not imported and not known:
+            report_rejected(rejected, data)
+            raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
         OUT.print(f"imported {imported} transactions into {ledger.url}; {known} were there already", soft_wrap=True)
     if report_rejected(rejected, data):
         raise typer.Exit(EXIT_PARTIAL)

@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from tollgate.bundle import Bundle, Registry
+from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import Config, read_config
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
@@ -92,7 +92,7 @@ def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, Transact
 def say_unread(file: TransactionFile) -> None:
     """Name the columns of a file that nothing reads: a typing error in a mapping shows here."""
     if file.unread:
-        ERR.print(f"[dim]{file.path.name}: columns that are not read: {', '.join(file.unread)}[/dim]")
+        ERR.print(f"[dim]{escape(file.path.name)}: columns that are not read: {escape(', '.join(file.unread))}[/dim]")
 
 
 def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
@@ -103,13 +103,13 @@ def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
 def plan_of(bundle: Bundle) -> FeaturePlan:
     """Return the compiled features of a bundle."""
     manifest = bundle.manifest
-    return plan_from_data(manifest.plan, manifest.schema_, manifest.money.scale)
+    return plan_from_data(manifest.plan["features"], manifest.schema_, manifest.money.scale)
 
 
 def judge_of(bundle: Bundle) -> Judge:
     """Return a bundle at work, warmed up."""
     manifest = bundle.manifest
-    runtime = OnnxRuntime(bundle.model)
+    runtime = OnnxRuntime(bundle.read(MODEL))
     runtime.warm_up()
 
     def score(features: Floats) -> tuple[Floats, Floats]:
@@ -120,8 +120,8 @@ def judge_of(bundle: Bundle) -> Judge:
     explainer = Explainer(
         lambda features: score(features)[0],
         manifest.names,
-        np.array(manifest.typical, dtype=np.float64),  # None becomes NaN: missing is usual
-        dict(manifest.category_texts),
+        manifest.typical,
+        manifest.categories,
         manifest.policy.max_reasons,
     )
     return Judge(bundle.id, score, policy, explainer)
@@ -150,6 +150,7 @@ def report_rejected(rejected: list[Rejected], beside: Path) -> bool:
     first = rejected[0]
     ERR.print(
         f"[yellow]{len(rejected)} rows were rejected; see {path}[/yellow]; the first: row {first.row}: "
-        f"{first.error.message}"
+        f"{escape(first.error.message)}",
+        soft_wrap=True,
     )
     return True

@@ -231,13 +231,14 @@ class _Compiler:
         table, duration = self._table(param["entity"]), param["over_us"]
         where = self.register(expr.args[-1]) if param["where"] else _NONE
         value = expr.args[0] if len(expr.args) > int(param["where"]) else None
-        money = value is not None and value.op == "column" and self._is_money(value.param["name"])
+        column = value.param["name"] if value is not None and value.op == "column" else ""
+        money = self._is_money(column)
 
         def read(expr: Expr | None, *, summed: bool) -> Expr:
             register = _NONE if expr is None else self._raw(expr.param["name"]) if money else self.register(expr)
             if {register, where} & self._stateful:
                 raise ConfigError("bad_feature", "a window cannot look at a feature that reads history itself")
-            if not summed and money and self._schema.columns[value.param["name"]].required:
+            if not summed and money and self._schema.columns[column].required:
                 register = _NONE  # never missing: the plain count of events serves
             identity = ("sum", table.keys, duration, where, register, summed)
             if identity not in self._known:
