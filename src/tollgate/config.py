@@ -75,6 +75,7 @@ class TrainConfig(Section, frozen=True):
     max_epochs: Positive = 40
     patience: Positive = 6  # epochs without a better validation AP
     seed: int = 7
+    threads: Positive = 1  # two that wait for each other on a busy machine are far slower than one
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

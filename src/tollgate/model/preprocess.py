@@ -89,11 +89,6 @@ class Preprocess(nn.Module):
         for name in Tables.__slots__:
             self.register_buffer(name, getattr(tables, name))
 
-    @property
-    def width(self) -> int:
-        """How many numbers a row becomes: D + M."""
-        return self.numeric.numel() + self.masked.numel()
-
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers, float32 (B, D + M), and places of categories, int64 (B, C), 0 being unknown or missing.
 
@@ -104,6 +99,8 @@ class Preprocess(nn.Module):
         return self._numbers(features[:, self.numeric]), self._places(features[:, self.categories])
 
     def _numbers(self, values: Tensor) -> Tensor:
+        if self.numeric.numel() == 0:
+            return values.float()
         missing = torch.isnan(values)  # (B, D)
         lowest, highest = self.knots[:, 0], self.knots.masked_fill(self.knots.isinf(), -torch.inf).amax(1)
         values = torch.where(missing, lowest, values)
@@ -114,6 +111,8 @@ class Preprocess(nn.Module):
         return torch.cat((scores.float(), missing[:, self.masked].float()), dim=1)
 
     def _places(self, codes: Tensor) -> Tensor:
+        if self.categories.numel() == 0:
+            return codes.long()
         codes = torch.where(codes < _CODE_LIMIT, codes, -torch.ones_like(codes))  # NaN too
         at = _locate(codes, self.vocabulary)
         known = self.vocabulary.flatten()[at] == codes
