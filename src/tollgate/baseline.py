@@ -42,25 +42,27 @@ class Baseline:
         booster: The trees.
         vocabularies: For each feature the codes that it knows, rising, or None where it is a number.
         calibration: Fitted as the network's is, so that probabilities compare like with like.
+        threads: That scoring may use.
     """
 
     booster: lightgbm.Booster
     vocabularies: tuple[NDArray[np.float64] | None, ...]
     calibration: Calibration
+    threads: int
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return calibrated probabilities of fraud, float64 (N,), of raw features, float64 (N, F)."""
-        return self.calibration.apply(_raw(self.booster, _encode(features, self.vocabularies)))
+        return self.calibration.apply(_raw(self.booster, _encode(features, self.vocabularies), self.threads))
 
 
-def fit_baseline(train: Dataset, validation: Dataset, seed: int, threads: int = 0) -> Baseline:
+def fit_baseline(train: Dataset, validation: Dataset, seed: int, threads: int = 1) -> Baseline:
     """Return LightGBM fitted on `train`, stopped and calibrated on `validation`.
 
     Args:
         train: The rows to fit.
         validation: Newer rows, to choose the number of trees and to calibrate.
         seed: Of the rows and features that each tree is shown.
-        threads: How many to use; 0 is all cores.
+        threads: How many to use.
     """
     vocabularies = tuple(
         np.unique(column[~np.isnan(column)]) if is_category else None
@@ -78,12 +80,12 @@ def fit_baseline(train: Dataset, validation: Dataset, seed: int, threads: int = 
         valid_sets=[lightgbm.Dataset(encoded, validation.is_fraud, reference=fitted)],
         callbacks=[lightgbm.early_stopping(PATIENCE_TREES, verbose=False)],
     )
-    return Baseline(booster, vocabularies, fit_calibration(_raw(booster, encoded), validation.is_fraud))
+    return Baseline(
+        booster, vocabularies, fit_calibration(_raw(booster, encoded, threads), validation.is_fraud), threads
+    )
 
 
-def _encode(
-    features: NDArray[np.float64], vocabularies: tuple[NDArray[np.float64] | None, ...]
-) -> NDArray[np.float64]:
+def _encode(features: NDArray[np.float64], vocabularies: tuple[NDArray[np.float64] | None, ...]) -> NDArray[np.float64]:
     """Return `features` with 52-bit codes as small whole numbers, as LightGBM wants them; unknown is missing."""
     encoded = features.copy()
     for place, codes in enumerate(vocabularies):
@@ -96,5 +98,5 @@ def _encode(
     return encoded
 
 
-def _raw(booster: lightgbm.Booster, encoded: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(booster.predict(encoded, raw_score=True), dtype=np.float64)
+def _raw(booster: lightgbm.Booster, encoded: NDArray[np.float64], threads: int) -> NDArray[np.float64]:
+    return np.asarray(booster.predict(encoded, raw_score=True, num_threads=threads), dtype=np.float64)

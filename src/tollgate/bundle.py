@@ -197,7 +197,9 @@ class Registry:
             bundle_id = self.champion()
         if bundle_id is None:
             raise BundleError(
-                "no_champion", f"no bundle in {self._path} is the champion yet; run 'tollgate train'", file=str(self._path)
+                "no_champion",
+                f"no bundle in {self._path} is the champion yet; run 'tollgate train'",
+                file=str(self._path),
             )
         path = self._path / bundle_id
         if _ID.fullmatch(bundle_id) is None or not path.is_dir():
@@ -304,7 +306,9 @@ def _parse(data: bytes, path: Path) -> Manifest:
         raise BundleError("bad_bundle", f"{path} is no manifest of a bundle: {error}", file=str(path)) from error
     if not set(_REQUIRED) <= set(manifest.files) <= set(_KNOWN):
         raise BundleError(
-            "bad_bundle", f"{path}: expected the files {', '.join(_REQUIRED)}, got {list(manifest.files)}", file=str(path)
+            "bad_bundle",
+            f"{path}: expected the files {', '.join(_REQUIRED)}, got {list(manifest.files)}",
+            file=str(path),
         )
     return manifest
 

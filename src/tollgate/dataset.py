@@ -54,7 +54,7 @@ class Dataset:
         assert all(column.shape == (len(self),) for column in columns)
 
     def __len__(self) -> int:
-        return self.features.shape[0]
+        return len(self.features)
 
     @property
     def frauds(self) -> int:
@@ -229,7 +229,8 @@ def _cut(time_us: NDArray[np.int64], share: float) -> int:
 def _check(name: str, part: Dataset, window: Window, hint: str) -> None:
     if len(part) == 0:
         raise InputError(
-            "empty_part", f"the {name} part ({window}) has no rows{hint}; set other periods in [split] or give more data"
+            "empty_part",
+            f"the {name} part ({window}) has no rows{hint}; set other periods in [split] or give more data",
         )
     if part.frauds in (0, len(part)):
         only = "no fraud" if part.frauds == 0 else "nothing but fraud"

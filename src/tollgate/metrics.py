@@ -54,12 +54,12 @@ def alerts(scores: Scores, time_us: NDArray[np.int64], per_day: int) -> NDArray[
 
 def recall(is_fraud: Labels, flagged: NDArray[np.bool_]) -> float:
     """Return the share of the frauds that is flagged."""
-    return _ratio(np.count_nonzero(is_fraud & flagged), np.count_nonzero(is_fraud))
+    return _ratio(int(np.count_nonzero(is_fraud & flagged)), int(np.count_nonzero(is_fraud)))
 
 
 def precision(is_fraud: Labels, flagged: NDArray[np.bool_]) -> float:
     """Return the share of the flagged that is fraud."""
-    return _ratio(np.count_nonzero(is_fraud & flagged), np.count_nonzero(flagged))
+    return _ratio(int(np.count_nonzero(is_fraud & flagged)), int(np.count_nonzero(flagged)))
 
 
 def value_detection_rate(is_fraud: Labels, flagged: NDArray[np.bool_], amount: NDArray[np.float64]) -> float:
@@ -114,27 +114,30 @@ def log_loss(is_fraud: Labels, probabilities: Scores) -> float:
 
 
 def reliability(
-    is_fraud: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return mean probability, observed fraud share and row count of each bin, (K,) each, K <= `bins`.
+    is_fraud: Labels, probabilities: Scores, edges: Scores
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return mean probability, frauds and rows of each bin that has rows, (K,) each.
 
-    Bins hold equal numbers of rows: bins of equal width would put nearly all payments into the first.
-    Equal probabilities share a bin.
+    Args:
+        is_fraud: bool (N,).
+        probabilities: float64 (N,).
+        edges: Inner edges of the bins, rising; a probability at an edge is below it.
     """
-    edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])) if probabilities.size else []
-    place = np.searchsorted(edges, probabilities, side="left")
-    _, place, counts = np.unique(place, return_inverse=True, return_counts=True)
-    predicted = np.bincount(place, weights=probabilities, minlength=counts.size) / counts
-    observed = np.bincount(place, weights=is_fraud, minlength=counts.size) / counts
-    return predicted, observed, counts
+    _, place, rows = np.unique(np.searchsorted(edges, probabilities), return_inverse=True, return_counts=True)
+    predicted = np.bincount(place, weights=probabilities, minlength=rows.size) / np.maximum(rows, 1)
+    return predicted, np.bincount(place[is_fraud], minlength=rows.size), rows
 
 
 def expected_calibration_error(is_fraud: Labels, probabilities: Scores, bins: int = CALIBRATION_BINS) -> float:
-    """Return ECE: the mean distance of predicted from observed fraud share, over the bins of `reliability`."""
+    """Return ECE: the mean distance of predicted from observed fraud share, over bins of equally many rows.
+
+    Bins of equal width would put nearly all payments into the first. Equal probabilities share a bin.
+    """
     if not is_fraud.size:
         return np.nan
-    predicted, observed, counts = reliability(is_fraud, probabilities, bins)
-    return float(np.average(np.abs(predicted - observed), weights=counts))
+    edges = np.unique(np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1]))
+    predicted, frauds, rows = reliability(is_fraud, probabilities, edges)
+    return float(np.average(np.abs(predicted - frauds / rows), weights=rows))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,8 +97,7 @@ def fit(
     """
     warnings = _inspect(train, validation)
     device = _device(config.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(config.seed)
+    with _alone(config.seed, config.threads, device):
         preprocess = Preprocess(fit_tables(train.features, train.categorical)).eval()
         network = Network(preprocess, config.hidden, config.dropout)
         with torch.no_grad():
@@ -112,10 +112,8 @@ def fit(
 
 def score(network: Network, features: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the logits, float64 (N,), of raw features, float64 (N, F)."""
-    parts = []
     with torch.inference_mode():
-        for start in range(0, len(features), _CHUNK_ROWS):
-            parts.append(network(torch.from_numpy(features[start : start + _CHUNK_ROWS])).double().numpy())
+        parts = [network(chunk).double().numpy() for chunk in _chunks(features)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -143,6 +141,19 @@ def _inspect(train: Dataset, validation: Dataset) -> list[str]:
     ]
 
 
+@contextmanager
+def _alone(seed: int, threads: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch and set its threads, both of which belong to the process, and put them back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
@@ -152,10 +163,8 @@ def _device(name: str) -> torch.device:
 
 def _prepare(preprocess: Preprocess, part: Dataset, device: torch.device) -> _Tensors:
     """Preprocess all rows once: their tables do not learn, so every epoch would compute the same."""
-    chunks = []
     with torch.inference_mode():
-        for start in range(0, len(part), _CHUNK_ROWS):
-            chunks.append(preprocess(torch.from_numpy(part.features[start : start + _CHUNK_ROWS])))
+        chunks = [preprocess(chunk) for chunk in _chunks(part.features)]
     numbers, places = (torch.cat(column).to(device) for column in zip(*chunks, strict=True))
     return _Tensors(numbers, places, torch.from_numpy(part.is_fraud).float().to(device))
 
@@ -177,9 +186,7 @@ def _descend(
         train_loss = _pass(mlp, train, optimizer, scaler, config.batch_size)
         validation_loss, logits = _validate(mlp, validation)
         if not np.isfinite(train_loss) or not np.isfinite(logits).all():
-            raise ModelError(
-                "diverged", f"the loss became {train_loss} in epoch {number}; lower [train] learning_rate"
-            )
+            raise ModelError("diverged", f"the loss became {train_loss} in epoch {number}; lower [train] learning_rate")
         ap = metrics.average_precision(is_fraud, logits)
         if ap > best_ap:
             best, best_ap, weights = number, ap, copy.deepcopy(mlp.state_dict())
@@ -197,7 +204,9 @@ def _pass(
 ) -> float:
     mlp.train()
     total = torch.zeros((), device=data.labels.device)
-    for rows in _batches(data.labels, batch_size):
+    # Drawn on the CPU, so that the order does not depend on the device.
+    order = torch.randperm(data.labels.numel()).to(data.labels.device)
+    for rows in _batches(order, batch_size):
         optimizer.zero_grad()
         loss = _loss(mlp, data, rows)[0]
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -211,7 +220,7 @@ def _validate(mlp: MLP, data: _Tensors) -> tuple[float, NDArray[np.float64]]:
     mlp.eval()
     total, logits = 0.0, []
     with torch.inference_mode():
-        for rows in torch.arange(data.labels.numel(), device=data.labels.device).split(_CHUNK_ROWS):
+        for rows in _batches(torch.arange(data.labels.numel(), device=data.labels.device), _CHUNK_ROWS):
             loss, found = _loss(mlp, data, rows)
             total += float(loss) * rows.numel()
             logits.append(found.double().cpu().numpy())
@@ -225,7 +234,11 @@ def _loss(mlp: MLP, data: _Tensors, rows: Tensor) -> tuple[Tensor, Tensor]:
     return binary_cross_entropy_with_logits(logits, data.labels[rows]), logits
 
 
-def _batches(labels: Tensor, batch_size: int) -> Iterator[Tensor]:
-    # Drawn on the CPU, so that the order does not depend on the device.
-    order = torch.randperm(labels.numel()).to(labels.device)
-    yield from order.split(batch_size)
+def _batches(order: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, order.numel(), size):
+        yield order[start : start + size]
+
+
+def _chunks(features: NDArray[np.float64]) -> Iterator[Tensor]:
+    for start in range(0, len(features), _CHUNK_ROWS):
+        yield torch.from_numpy(features[start : start + _CHUNK_ROWS])

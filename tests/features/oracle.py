@@ -1,12 +1,17 @@
 """The feature language, evaluated the slow and obvious way: every event is kept and looked at again each time."""
 
 import math
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
 
 from tollgate.features.declaration import Expr
 from tollgate.hashing import category_code
 from tollgate.schema import EFFECTIVE_TIME, Kind
 
 DAY_US = 86_400_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Oracle:
@@ -14,13 +19,14 @@ class Oracle:
 
     def __init__(self, features, schema, money_scale):
         self.features, self.schema, self.scale = features, schema, money_scale
-        self.histories = {}  # entity columns -> keys -> [(time applied, row)]
+        self.histories = {}  # (entity columns, keys) -> [(time applied, row)]
+        self.frauds = {}  # (entity columns, keys) -> [time applied]
         self.entities = set()
         for feature in features:
             self._collect(feature)
 
     def _collect(self, expr: Expr):
-        if expr.op in ("window", "since_last", "is_new"):
+        if "entity" in expr.param:
             self.entities.add(expr.param["entity"])
         for arg in expr.args:
             self._collect(arg)
@@ -39,12 +45,24 @@ class Oracle:
         history = self.histories.get((columns, keys), [])
         return max([row[EFFECTIVE_TIME], *(t for t, _ in history)])
 
+    def learn(self, row, available_us):
+        """Take note that a row was fraud."""
+        for columns in self.entities:
+            keys = tuple(row[c] for c in columns)
+            if all(keys):
+                known = self.frauds.setdefault((columns, keys), [])
+                known.append(max([available_us, *known]))
+
     def value(self, expr, row):
-        if expr.op in ("window", "since_last", "is_new"):
+        if "entity" in expr.param:
             columns = expr.param["entity"]
             keys = tuple(row[c] for c in columns)
             if not all(keys):
                 return math.nan
+            if expr.op == "fraud_count":
+                known = self.frauds.get((columns, keys), [])
+                now = max([row[EFFECTIVE_TIME], *known])
+                return float(sum(now - expr.param["over_us"] < t for t in known))
             history = self.histories.get((columns, keys), [])
             now = self._now(columns, keys, row)
             return self._window(expr, history, now) if expr.op == "window" else self._recency(expr, history, now)
@@ -53,12 +71,17 @@ class Oracle:
         if expr.op == "constant":
             return float(expr.param["value"])
         if expr.op == "category":
-            return row[expr.args[0].param["name"]]
+            return self.any(expr.args[0], row)
         if expr.op == "clock":
             return float(row[EFFECTIVE_TIME])
         if expr.op in ("eq", "ne") and isinstance(expr.args[1].param.get("value"), str):
             a, b = row[expr.args[0].param["name"]], category_code(expr.args[1].param["value"])
             return math.nan if math.isnan(a) else float((a == b) == (expr.op == "eq"))
+        if expr.op == "local_time":
+            moment = EPOCH + timedelta(microseconds=row[EFFECTIVE_TIME])
+            return row[EFFECTIVE_TIME] + moment.astimezone(ZoneInfo(expr.param["zone"])).utcoffset() / MICROSECOND
+        if expr.op in ("eq", "ne"):
+            return row_operator(expr.op, *(self.any(arg, row) for arg in expr.args))
         return row_operator(expr.op, *(self.value(arg, row) for arg in expr.args))
 
     def _column(self, name, row):
@@ -66,32 +89,74 @@ class Oracle:
         value = float(row[name])
         return value / {Kind.MONEY: self.scale, Kind.TIMESTAMP: 1e6}.get(kind, 1.0)
 
+    def any(self, expr, row):
+        """A value that is only told apart: an entity or a category will do."""
+        if expr.op != "column":
+            return self.value(expr, row)
+        name = expr.param["name"]
+        if name in self.schema.entities:
+            return float(row[name] % 2**52) if row[name] else math.nan
+        return self._column(name, row)
+
+    def holds(self, expr, row):
+        truth = self.value(expr, row)
+        return truth != 0 and not math.isnan(truth)
+
     def _recency(self, expr, history, now):
-        recent = [t for t, _ in history if now - t < expr.param["within_us"]]
+        within = expr.param["within_us"]
+        times = [t for t, _ in history]
+        if expr.op == "since_first":
+            first = None
+            for before, t in zip([None, *times], times, strict=False):
+                first = t if before is None or t - before >= within else first
+            return (now - first) / 1e6 if times and now - times[-1] < within else math.nan
+        if expr.param["where"]:
+            history = [(t, row) for t, row in history if self.holds(expr.args[-1], row)]
+        if expr.op == "last":
+            history = [(t, row) for t, row in history if not math.isnan(self.any(expr.args[0], row))]
+        known = history and now - history[-1][0] < within
         if expr.op == "is_new":
-            return float(not recent)
-        return (now - recent[-1]) / 1e6 if recent else math.nan
+            return float(not known)
+        if not known:
+            return math.nan
+        return self.any(expr.args[0], history[-1][1]) if expr.op == "last" else (now - history[-1][0]) / 1e6
 
     def _window(self, expr, history, now):
-        inside = [row for t, row in history if now - expr.param["over_us"] < t <= now]
+        end = now - expr.param["delay_us"]
+        inside = [row for t, row in history if end - expr.param["over_us"] < t <= end]
         if expr.param["where"]:
-            inside = [row for row in inside if self.value(expr.args[-1], row) not in (0.0,) and
-                      not math.isnan(self.value(expr.args[-1], row))]  # fmt: skip
-        if expr.param["aggregate"] == "count":
+            inside = [row for row in inside if self.holds(expr.args[-1], row)]
+        kind = expr.param["aggregate"]
+        if kind == "count":
             return float(len(inside))
         of = expr.args[0]
-        money = of.op == "column" and of.param["name"] in self.schema.columns and \
-            self.schema.columns[of.param["name"]].kind is Kind.MONEY  # fmt: skip
+        column = self.schema.columns.get(of.param["name"]) if of.op == "column" else None
+        money = column is not None and column.kind is Kind.MONEY
+        if kind == "distinct":
+            values = [self.any(of, row) for row in inside]
+            return float(len({value for value in values if not math.isnan(value)}))
         values = [float(row[of.param["name"]]) if money else self.value(of, row) for row in inside]
         values = [value for value in values if not math.isnan(value)]
-        total = math.fsum(values) / (self.scale if money else 1.0)
-        if expr.param["aggregate"] == "sum":
-            return total
-        return total / len(values) if values else math.nan
+        return self._aggregate(kind, values) / (self.scale if money and kind != "mean" else 1.0) if kind != "mean" else (
+            math.fsum(values) / (self.scale if money else 1.0) / len(values) if values else math.nan
+        )  # fmt: skip
+
+    def _aggregate(self, kind, values):
+        if kind == "sum":
+            return math.fsum(values)
+        if kind == "std":
+            if len(values) < 2:
+                return math.nan
+            exact = [Fraction(value) for value in values]
+            mean = sum(exact) / len(exact)
+            return math.sqrt(sum((value - mean) ** 2 for value in exact) / (len(exact) - 1))
+        return (min(values) if kind == "min" else max(values)) if values else math.nan
 
 
-def row_operator(op, a, b=0.0):
+def row_operator(op, a, b=0.0, c=0.0, d=0.0):
     """One row operator on plain floats."""
+    if op == "haversine":
+        return haversine_km(a, b, c, d)
     if op == "is_missing":
         return float(math.isnan(a))
     if op == "fill":
@@ -103,6 +168,10 @@ def row_operator(op, a, b=0.0):
             return a / b if b != 0 else math.nan
         case "log1p":
             return math.log1p(a) if a > -1 else math.nan
+        case "sin":
+            return math.sin(a)
+        case "cos":
+            return math.cos(a)
         case "hour_of_day":
             return (a % DAY_US) / 3_600_000_000
         case "day_of_week":
@@ -113,3 +182,16 @@ def row_operator(op, a, b=0.0):
         "ne": lambda: a != b, "and": lambda: bool(a) and bool(b), "or": lambda: bool(a) or bool(b),
         "not": lambda: not a, "minimum": lambda: min(a, b), "maximum": lambda: max(a, b),
     }[op]())  # fmt: skip
+
+
+def haversine_km(lat_1, lon_1, lat_2, lon_2):
+    """By the spherical law of vectors: another formula for the same distance."""
+    if any(math.isnan(x) for x in (lat_1, lon_1, lat_2, lon_2)):
+        return math.nan
+    places = []
+    for lat, lon in ((lat_1, lon_1), (lat_2, lon_2)):
+        phi, lam = math.radians(lat), math.radians(lon)
+        places.append((math.cos(phi) * math.cos(lam), math.cos(phi) * math.sin(lam), math.sin(phi)))
+    (x1, y1, z1), (x2, y2, z2) = places
+    cross = math.hypot(y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2)
+    return 6371.0088 * math.atan2(cross, x1 * x2 + y1 * y2 + z1 * z2)

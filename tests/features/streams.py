@@ -19,6 +19,7 @@ SCHEMA = Schema(
         "weight": Column(Kind.NUMBER),
         "channel": Column(Kind.CATEGORY),
         "present": Column(Kind.FLAG),
+        "location": Column(Kind.LOCATION),
     }
 )
 START_US = 1_767_225_600_000_000  # 2026-01-01
@@ -36,6 +37,9 @@ ROWS = st.lists(
         "weight": st.one_of(st.just(math.nan), st.floats(-1e6, 1e6, width=32)),
         "channel": st.sampled_from([math.nan, category_code("pos"), category_code("ecom")]),
         "present": st.sampled_from([0.0, 1.0, math.nan]),
+        "location_lat": st.sampled_from([math.nan, 0.0, 52.5, -33.9]),
+        "location_lon": st.sampled_from([math.nan, 0.0, 13.4, 151.2]),
+        "label_after": st.sampled_from([None, None, 0, 60_000_000, 86_400_000_000]),
     }),
     min_size=1,
     max_size=60,

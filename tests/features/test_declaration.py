@@ -40,7 +40,7 @@ def test_a_plan_read_back_compiles_to_the_same_program():
 def test_equal_windows_share_their_state():
     one = compile_plan([CARD.count(over="1h")], SCHEMA, 100.0)
     both = compile_plan([CARD.count(over="1h"), (CARD.count(over="1h") + 1).named("more")], SCHEMA, 100.0)
-    assert len(both.program.state[2]) == len(one.program.state[2]) == 1
+    assert len(both.program.state.sums) == len(one.program.state.sums) == 1
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,7 @@ def test_equal_windows_share_their_state():
         ([entity("shop_id").count(over="1h")], "no entity 'shop_id'; there are: card_id, device_id"),
         ([CARD.count(over="1h"), CARD.count(over="1h")], "two features are called 'card_count_1h'"),
         ([CARD.count(over="1h", where=CARD.count(over="1m") > 3)], "cannot look at a feature that reads history"),
+        ([tx.card_id], "it has a history"),
         ([tx.amount == "ten"], "expected a category column"),
         ([tx.amount + "ten"], "can only be compared"),
         ([], "at least one feature"),

@@ -29,17 +29,57 @@ EXACT = [
     CARD.seconds_since_last(), DEVICE.seconds_since_last(within="1h"),
     DEVICE.is_new_for(CARD), CARD.is_new(within="1m"),
     *DEVICE.count(over=["1m", "1d"]), *PAIR.count(over=["1h", "7d"]), PAIR.sum(tx.amount, over="1d"),
+    *CARD.min(tx.amount, over=["1m", "1d"]), *CARD.max(tx.amount, over=WINDOWS), *CARD.max(tx.weight, over=["1h"]),
+    CARD.min(tx.weight, over="1d", where=tx.present == 1),
+    *CARD.distinct(tx.device_id, over=WINDOWS), *DEVICE.distinct(tx.card_id, over=["1m", "1d"]),
+    *CARD.distinct(tx.channel, over=["1h", "7d"]), CARD.distinct(tx.amount, over="1h", where=tx.weight > 0),
+    *CARD.count(over=["1m", "1d"], delay="1h"), CARD.sum(tx.amount, over="1h", delay="1m"),
+    CARD.mean(tx.amount, over="7d", delay="1d", where=tx.present == 0), DEVICE.count(over="1m", delay="1m"),
+    CARD.last(tx.weight), CARD.last(tx.channel).category().named("last_channel"), CARD.same_as_last(tx.device_id),
+    CARD.same_as_last(tx.channel), DEVICE.last(tx.amount, within="1h"), CARD.seconds_since_first(within="1h"),
+    CARD.seconds_since_last(where=tx.amount < 500_000), *DEVICE.fraud_count(over=["1m", "7d"]),
+    *CARD.fraud_rate(over=["1d", "7d"], delay="1m"), tx.local("Europe/Berlin").hour_of_day,
 ]  # fmt: skip
-NEAR = [*CARD.sum(tx.weight, over=["1m", "7d"]), *DEVICE.mean(tx.weight * tx.amount, over=["1h"])]
+NEAR = [
+    *CARD.sum(tx.weight, over=["1m", "7d"]), *DEVICE.mean(tx.weight * tx.amount, over=["1h"]),
+    *CARD.std(tx.amount, over=["1h", "7d"]), CARD.std(tx.weight, over="1d"), DEVICE.std(tx.amount, over="1d", delay="1m"),
+]  # fmt: skip
 
 EXACT_PLAN = compile_plan(EXACT, SCHEMA, 100.0)
 NEAR_PLAN = compile_plan(NEAR, SCHEMA, 100.0)
 SMALL = 2**24
+ULPS = 2
 
 
 def expected(features, rows):
     oracle = Oracle(features, SCHEMA, 100.0)
-    return np.array([oracle.observe(row) for row in rows])
+    out = []
+    for i, row in enumerate(rows):
+        for available_us, about in arriving(rows, i):
+            oracle.learn(rows[about], available_us)
+        out.append(oracle.observe(row))
+    return np.array(out)
+
+
+def arriving(rows, i):
+    """The labels that arrive between the transaction before row i and row i, by the time at which they do."""
+    clock = max(row["effective_time"] for row in rows[: i + 1])
+    before = max((row["effective_time"] for row in rows[:i]), default=0)
+    labels = [(row["effective_time"] + row["label_after"], about) for about, row in enumerate(rows[:i])
+              if row.get("label_after") is not None]  # fmt: skip
+    late = [(due, about) for due, about in labels if due <= before and about == i - 1]
+    return sorted([*late, *((due, about) for due, about in labels if before < due <= clock)])
+
+
+def observed(plan, rows, size=SMALL):
+    """What the engine says, labels interleaved."""
+    engine, batch, parts = FeatureEngine(plan, size), batch_of(rows), []
+    for i in range(len(rows)):
+        for available_us, about in arriving(rows, i):
+            one = batch.take(slice(about, about + 1))
+            engine.learn(one.keys, np.array([available_us]))
+        parts.append(engine.observe(batch.take(slice(i, i + 1))))
+    return np.concatenate(parts)
 
 
 def bits(values):
@@ -51,7 +91,7 @@ def bits(values):
 @given(ROWS)
 def test_every_operator_equals_the_brute_force_oracle_bit_for_bit(drawn):
     rows = timed(drawn)
-    got = FeatureEngine(EXACT_PLAN, SMALL).observe(batch_of(rows))
+    got = observed(EXACT_PLAN, rows)
     want = expected(EXACT, rows)
     wrong = np.argwhere(bits(got) != bits(want))
     assert not len(wrong), [(int(r), EXACT_PLAN.names[f], got[r, f], want[r, f]) for r, f in wrong[:5]]
@@ -59,13 +99,13 @@ def test_every_operator_equals_the_brute_force_oracle_bit_for_bit(drawn):
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS)
-def test_sums_of_any_numbers_stay_within_one_ulp_of_the_exact_sum(drawn):
+def test_sums_and_deviations_of_any_numbers_stay_within_two_ulp_of_the_exact_value(drawn):
     rows = timed(drawn)
-    got = FeatureEngine(NEAR_PLAN, SMALL).observe(batch_of(rows))
+    got = observed(NEAR_PLAN, rows)
     want = expected(NEAR, rows)
     assert (np.isnan(got) == np.isnan(want)).all()
     known = ~np.isnan(want)
-    assert (np.abs(got - want)[known] <= np.spacing(np.abs(want))[known]).all()
+    assert (np.abs(got - want)[known] <= ULPS * np.spacing(np.abs(want))[known]).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -89,6 +129,8 @@ def test_features_do_not_depend_on_how_the_stream_is_cut_into_batches(drawn, siz
 def test_each_row_operator_does_what_it_says(name, a, b):
     from tollgate.features.declaration import Expr
 
+    if name in ("haversine", "local_time"):
+        pytest.skip("has four arguments or a zone: tested by itself")
     if name in ("hour_of_day", "day_of_week"):
         a = float(START_US + int(a)) if not math.isnan(a) else a
     args = (tx.weight, constant(b))[: ROW_OPERATORS[name].arity]
@@ -96,7 +138,7 @@ def test_each_row_operator_does_what_it_says(name, a, b):
         args = (tx.weight, tx.amount / 0)[: ROW_OPERATORS[name].arity]
     plan = compile_plan([Expr(name, args, name="f")], SCHEMA, 100.0)
     row = {"effective_time": START_US, "card_id": 1, "device_id": 0, "amount": 1.0, "weight": a, "channel": math.nan,
-           "present": 1.0}  # fmt: skip
+           "present": 1.0, "location_lat": math.nan, "location_lon": math.nan}  # fmt: skip
     got = FeatureEngine(plan, SMALL).observe(batch_of([row]))[0, 0]
     want = row_operator(name, a, b) if ROW_OPERATORS[name].arity == 2 else row_operator(name, a)
     assert (math.isnan(got) and math.isnan(want)) or got == want
@@ -104,7 +146,8 @@ def test_each_row_operator_does_what_it_says(name, a, b):
 
 def payment(seconds, card=1, amount=100.0, device=0):
     return {"effective_time": START_US + int(seconds * 1e6), "card_id": card, "device_id": device, "amount": amount,
-            "weight": 1.0, "channel": math.nan, "present": 1.0}  # fmt: skip
+            "weight": 1.0, "channel": math.nan, "present": 1.0, "location_lat": math.nan,
+            "location_lon": math.nan}  # fmt: skip
 
 
 def test_a_window_holds_what_came_after_its_start_and_not_the_transaction_itself():

@@ -1,7 +1,20 @@
 """Features: declared once, computed by the same code in training, backtest, HTTP and streams."""
 
-from tollgate.features.declaration import Entity, Expr, constant, entity, log1p, tx
+from tollgate.features.declaration import Entity, Expr, constant, cos, cyclical, entity, haversine_km, log1p, sin, tx
 from tollgate.features.engine import FeatureEngine
 from tollgate.features.plan import FeaturePlan
 
-__all__ = ["Entity", "Expr", "FeatureEngine", "FeaturePlan", "constant", "entity", "log1p", "tx"]
+__all__ = [
+    "Entity",
+    "Expr",
+    "FeatureEngine",
+    "FeaturePlan",
+    "constant",
+    "cos",
+    "cyclical",
+    "entity",
+    "haversine_km",
+    "log1p",
+    "sin",
+    "tx",
+]

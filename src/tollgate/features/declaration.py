@@ -10,6 +10,7 @@ An expression is data: it can be written to JSON and read back, and nothing in i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -17,6 +18,7 @@ from tollgate.duration import format_duration, parse_duration_us
 from tollgate.errors import ConfigError
 from tollgate.features.operators import ROW_OPERATORS
 
+SECONDS_PER_HOUR = 3600
 DEFAULT_HORIZON = "90d"  # for how long an entity that was seen counts as known
 
 Scalar = str | int | float | bool
@@ -27,7 +29,8 @@ class Expr:
     """One node of an expression.
 
     Attributes:
-        op: A row operator, or one of `column`, `constant`, `category`, `window`, `since_last`, `is_new`.
+        op: A row operator, or one of `column`, `clock`, `constant`, `category`, `window`, `fraud_count`, `since_last`,
+            `since_first`, `last`, `is_new`.
         args: What it is computed from.
         params: What it is told, as sorted pairs of plain values.
         name: What the feature is called; derived from the expression unless `named`.
@@ -155,6 +158,27 @@ def log1p(value: Expr) -> Expr:
     return _row("log1p", value)
 
 
+def sin(value: Expr) -> Expr:
+    """The sine of `value`, in radians."""
+    return _row("sin", value)
+
+
+def cos(value: Expr) -> Expr:
+    """The cosine of `value`, in radians."""
+    return _row("cos", value)
+
+
+def cyclical(value: Expr, period: float) -> list[Expr]:
+    """Two features that place `value` on a circle of length `period`, so that 23:59 lies beside 00:00."""
+    angle = value * (2 * math.pi / period)
+    return [sin(angle).named(f"{value.name}_sin"), cos(angle).named(f"{value.name}_cos")]
+
+
+def haversine_km(lat_1: Expr, lon_1: Expr, lat_2: Expr, lon_2: Expr) -> Expr:
+    """The great-circle distance between two places, in km; arguments in degrees."""
+    return Expr("haversine", (lat_1, lon_1, lat_2, lon_2), name=f"distance_km_{lat_1.name}_{lat_2.name}")
+
+
 class Transaction:
     """The transaction at hand: `tx.amount`, `tx.mcc`, `tx.hour_of_day`, ... any column of the schema.
 
@@ -167,6 +191,31 @@ class Transaction:
         if column in ("hour_of_day", "day_of_week"):
             return Expr(column, (Expr("clock", name="clock"),), name=column)
         return Expr("column", params=(("name", column),), name=column)
+
+    def local(self, zone: str) -> LocalTime:
+        """Return the time of the transaction as a clock in an IANA time zone shows it."""
+        return LocalTime(zone)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """The effective time on a clock in a zone, summer time included."""
+
+    zone: str
+
+    @property
+    def hour_of_day(self) -> Expr:
+        """Hours since local midnight: 13.5 is half past one."""
+        return self._of("hour_of_day")
+
+    @property
+    def day_of_week(self) -> Expr:
+        """0 for Monday to 6 for Sunday."""
+        return self._of("day_of_week")
+
+    def _of(self, op: str) -> Expr:
+        clock = Expr("local_time", (Expr("clock", name="clock"),), (("zone", self.zone),), "local_clock")
+        return Expr(op, (clock,), name=f"local_{op}")
 
 
 tx = Transaction()
@@ -184,32 +233,127 @@ class Entity:
         return "_".join(column.removesuffix("_id") for column in self.columns)
 
     @overload
-    def count(self, *, over: str, where: Expr | None = None) -> Expr: ...
+    def count(self, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def count(self, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def count(self, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def count(self, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
+    def count(self, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
         """How many of its transactions lie in the window; 0 where there is none."""
-        return self._window("count", None, over, where)
+        return self._window("count", None, over, where, delay)
 
     @overload
-    def sum(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
+    def sum(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def sum(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def sum(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def sum(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
+    def sum(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
         """The sum of `value` over the window, leaving out where it is missing; 0 where there is none."""
-        return self._window("sum", value, over, where)
+        return self._window("sum", value, over, where, delay)
 
     @overload
-    def mean(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
+    def mean(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def mean(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def mean(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+    def mean(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
+    def mean(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
         """The mean of `value` over the window; missing where there is none."""
-        return self._window("mean", value, over, where)
+        return self._window("mean", value, over, where, delay)
 
-    def seconds_since_last(self, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """Seconds since its last transaction; missing where that is older than `within`, or never was."""
-        return self._recency("since_last", "seconds_since_last", within)
+    @overload
+    def std(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
+    @overload
+    def std(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
+    def std(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
+        """The sample standard deviation of `value` over the window; missing below two values."""
+        return self._window("std", value, over, where, delay)
+
+    @overload
+    def min(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
+    @overload
+    def min(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def min(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+        """The smallest `value` in the window; missing where there is none."""
+        return self._window("min", value, over, where)
+
+    @overload
+    def max(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
+    @overload
+    def max(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def max(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+        """The largest `value` in the window; missing where there is none."""
+        return self._window("max", value, over, where)
+
+    @overload
+    def distinct(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
+    @overload
+    def distinct(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
+    def distinct(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
+        """How many different values lie in the window: merchants of a card, cards on a device."""
+        return self._window("distinct", value, over, where)
+
+    def zscore(self, value: Expr, *, over: str) -> Expr:
+        """How many standard deviations `value` lies above the mean of its own history in the window."""
+        spread = (value - self.mean(value, over=over)) / self.std(value, over=over)
+        return spread.named(f"{self.name}_{value.name}_zscore_{over}")
+
+    def ratio(self, value: Expr, *, over: str) -> Expr:
+        """`value` over the mean of its own history in the window."""
+        return (value / self.mean(value, over=over)).named(f"{self.name}_{value.name}_ratio_{over}")
+
+    @overload
+    def fraud_count(self, *, over: str) -> Expr: ...
+    @overload
+    def fraud_count(self, *, over: list[str]) -> list[Expr]: ...
+    def fraud_count(self, *, over: str | list[str]) -> Expr | list[Expr]:
+        """How many of its transactions became known as fraud in the window: it moves when a label arrives."""
+        if not isinstance(over, str):
+            return [self.fraud_count(over=one) for one in over]
+        return Expr(
+            "fraud_count", params=(("entity", self.columns), ("over_us", _window_us(over))),
+            name=f"{self.name}_fraud_count_{over}",
+        )  # fmt: skip
+
+    @overload
+    def fraud_rate(self, *, over: str, delay: str) -> Expr: ...
+    @overload
+    def fraud_rate(self, *, over: list[str], delay: str) -> list[Expr]: ...
+    def fraud_rate(self, *, over: str | list[str], delay: str) -> Expr | list[Expr]:
+        """Frauds that became known in the window, over its transactions of one `delay` before.
+
+        With labels that all take `delay`, it is the share of fraud among those transactions.
+        """
+        if not isinstance(over, str):
+            return [self.fraud_rate(over=one, delay=delay) for one in over]
+        rate = self.fraud_count(over=over) / self.count(over=over, delay=delay)
+        return rate.named(f"{self.name}_fraud_rate_{over}")
+
+    def seconds_since_last(self, *, where: Expr | None = None, within: str = DEFAULT_HORIZON) -> Expr:
+        """Seconds since its last transaction, or its last one `where`; missing where that is older than `within`."""
+        return self._recency("since_last", "seconds_since_last", within, where=where)
+
+    def seconds_since_first(self, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """Seconds since it was first seen: its age. After a pause longer than `within` it counts as new."""
+        return self._recency("since_first", "seconds_since_first", within)
+
+    def last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """`value` at its last transaction that had one; missing where that is older than `within`."""
+        return self._recency("last", f"last_{value.name}", within, value)
+
+    def same_as_last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """1 where `value` is what it was at the last transaction that had one, else 0."""
+        return (self.last(value, within=within) == value).named(f"{self.name}_same_{value.name}")
+
+    def distance_km(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
+        """Distance from the last known place of its transactions to this one, in km, as the crow flies."""
+        here = getattr(tx, f"{location}_lat"), getattr(tx, f"{location}_lon")
+        there = (self.last(half, within=within) for half in here)
+        return haversine_km(*there, *here).named(f"{self.name}_distance_km")
+
+    def speed_kmh(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
+        """Speed at which one would have travelled from that place, in km/h; above an airliner's is impossible.
+
+        Less than a second between two transactions counts as a second.
+        """
+        located = ~getattr(tx, f"{location}_lat").is_missing()
+        hours = _row("maximum", self.seconds_since_last(where=located, within=within), 1) / SECONDS_PER_HOUR
+        return (self.distance_km(location, within=within) / hours).named(f"{self.name}_speed_kmh")
 
     def is_new(self, *, within: str = DEFAULT_HORIZON) -> Expr:
         """1 where it was not seen `within` that time, else 0."""
@@ -220,27 +364,38 @@ class Entity:
         pair = Entity((*self.columns, *other.columns))
         return pair.is_new(within=within).named(f"{self.name}_is_new_for_{other.name}")
 
-    def _recency(self, op: str, suffix: str, within: str) -> Expr:
+    def _recency(
+        self, op: str, suffix: str, within: str, value: Expr | None = None, where: Expr | None = None
+    ) -> Expr:
+        name = f"{self.name}_{suffix}" + ("" if where is None else f"_where_{where.name}")
         return Expr(
             op,
-            params=(("entity", self.columns), ("within_us", _window_us(within))),
-            name=f"{self.name}_{suffix}",
+            tuple(arg for arg in (value, where) if arg is not None),
+            (("entity", self.columns), ("where", where is not None), ("within_us", _window_us(within))),
+            name,
         )
 
     def _window(
-        self, aggregate: str, value: Expr | None, over: str | list[str], where: Expr | None
+        self,
+        aggregate: str,
+        value: Expr | None,
+        over: str | list[str],
+        where: Expr | None,
+        delay: str | None = None,
     ) -> Expr | list[Expr]:
         if not isinstance(over, str):
-            made = [self._window(aggregate, value, one, where) for one in over]
+            made = [self._window(aggregate, value, one, where, delay) for one in over]
             return [expr for expr in made if isinstance(expr, Expr)]
         duration_us = _window_us(over)
-        middle = "" if value is None else f"{value.name}_"
+        middle = "" if value is None else f"{value.name.removesuffix('_id')}_"
         suffix = "" if where is None else f"_where_{where.name}"
+        suffix += "" if delay is None else f"_delay_{delay}"
         return Expr(
             "window",
             tuple(arg for arg in (value, where) if arg is not None),
             (
                 ("aggregate", aggregate),
+                ("delay_us", 0 if delay is None else _window_us(delay)),
                 ("entity", self.columns),
                 ("over_us", duration_us),
                 ("where", where is not None),
@@ -277,7 +432,9 @@ def to_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
-_LEAVES = {"column", "constant", "clock", "category", "window", "since_last", "is_new"}
+_OTHERS = {
+    "column", "constant", "clock", "category", "window", "fraud_count", "since_last", "since_first", "last", "is_new",
+}  # fmt: skip
 
 
 def from_data(data: dict[str, Any]) -> Expr:
@@ -287,7 +444,7 @@ def from_data(data: dict[str, Any]) -> Expr:
         ConfigError: The data is no expression of this version.
     """
     op = data.get("op")
-    if op not in _LEAVES and op not in ROW_OPERATORS:
+    if op not in _OTHERS and op not in ROW_OPERATORS:
         raise ConfigError("bad_feature", f"expected an operator that this version knows, but got {op!r}")
     params = data.get("params", {})
     return Expr(

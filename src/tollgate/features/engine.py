@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from tollgate.errors import CapacityError
 from tollgate.features import kernel
-from tollgate.features.heap import COUNT, LATE, TOP, new_meta, reserve
+from tollgate.features.heap import COUNT, FREED, LATE, TOP, new_meta, reserve
 from tollgate.features.plan import FeaturePlan
 from tollgate.transaction import Batch
 
 DEFAULT_MAX_BYTES = 16 * 2**30  # reserved, not used: pages are backed when they are touched
 _INDEX_SHARE = 4  # a quarter of the reserve is the index
-_FEW, _MANY = 8, 248
+_FEW, _MANY = 8, 248  # rows a pass: so few that their registers stay in the processor's caches
 
 
 class FeatureEngine:
@@ -34,20 +34,21 @@ class FeatureEngine:
         """
         self.plan = plan
         self._program = plan.program
+        self._state = tuple(plan.program.state)
         index_words = 2 ** int(math.log2(max_bytes / 8 / _INDEX_SHARE))
         self._index = reserve(index_words)
         self._heap = reserve(max_bytes // 8 - index_words)
         self._heap_f = self._heap.view(np.float64)
-        self._meta = new_meta(len(plan.program.state[0]))
+        self._meta = new_meta(len(plan.program.state.tables))
         self._few = self._scratch(_FEW)
         self._many = self._scratch(_MANY)
         self.observed = 0
 
-    def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
         registers = np.zeros((self._program.registers, rows))
         for register, value in self._program.constants:
             registers[register] = value
-        return registers, np.zeros(rows, dtype=np.int64)
+        return registers, np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
 
     @property
     def late(self) -> int:
@@ -56,12 +57,17 @@ class FeatureEngine:
 
     @property
     def entities(self) -> int:
-        """How many entities have state."""
+        """How many entities, and values that are told apart, have state."""
         return int(self._meta[COUNT])
 
     @property
+    def freed(self) -> int:
+        """How many idle entities were freed so far."""
+        return int(self._meta[FREED])
+
+    @property
     def state_bytes(self) -> int:
-        """How many bytes of records and events are in use."""
+        """How many bytes of records and events are in use, or were and wait to be used again."""
         return int(self._meta[TOP]) * 8
 
     def observe(self, batch: Batch) -> NDArray[np.float64]:
@@ -76,29 +82,37 @@ class FeatureEngine:
         Raises:
             CapacityError: The state is full; nothing was applied.
         """
-        out = np.empty((len(batch), len(self._program.results)))
-        registers, records = self._few if len(batch) <= _FEW else self._many
+        program = self._program
+        out = np.empty((len(batch), len(program.results)))
+        registers, records, clocks = self._few if len(batch) <= _FEW else self._many
         status = kernel.observe(
-            self._index,
-            self._heap,
-            self._heap_f,
-            self._meta,
-            batch.time_us,
-            batch.keys,
-            batch.values,
-            self._program.before,
-            self._program.state,
-            self._program.after,
-            self._program.results,
-            registers,
-            records,
-            out,
-        )
+            self._index, self._heap, self._heap_f, self._meta, batch.time_us, batch.keys, batch.values, program.before,
+            self._state, program.after, program.zones, program.codes, program.results, registers, records, clocks, out,
+        )  # fmt: skip
         if status == kernel.FULL:
-            raise CapacityError(
-                "state_full",
-                f"the feature state holds {self.entities} entities in {self.state_bytes} bytes and has no room for "
-                f"{len(batch)} more transactions; give the engine more memory or the features shorter windows",
-            )
+            raise self._full(len(batch))
         self.observed += len(batch)
         return out
+
+    def learn(self, keys: NDArray[np.uint64], available_us: NDArray[np.int64]) -> None:
+        """Apply labels of fraud, in order of arrival: from now on `fraud_count` knows of them.
+
+        Args:
+            keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`.
+            available_us: When each became known, int64 (L,).
+
+        Raises:
+            CapacityError: The state is full; nothing was applied.
+        """
+        status = kernel.learn(
+            self._index, self._heap, self._heap_f, self._meta, available_us, keys, self._state, self._few[0]
+        )
+        if status == kernel.FULL:
+            raise self._full(len(available_us))
+
+    def _full(self, more: int) -> CapacityError:
+        return CapacityError(
+            "state_full",
+            f"the feature state holds {self.entities} entities in {self.state_bytes} bytes and has no room for "
+            f"{more} more transactions; give the engine more memory or the features shorter windows",
+        )

@@ -2,7 +2,7 @@
 
 The index maps 64-bit keys to records, by open addressing with linear probing. It grows without a pause: level
 L owns the slots [2**L, 2**(L+1)) of one reserved array, and each insert moves a few slots of the old level to
-the new one. The heap hands out fixed-size blocks from its top or from a free list. Both arrays are reserved
+the new one. The heap hands out fixed-size blocks from its top or from free lists. Both arrays are reserved
 virtual memory that the operating system backs page by page, so growing copies nothing.
 """
 
@@ -13,17 +13,17 @@ import mmap
 import numba
 import numpy as np
 
-# Words of `meta`.
-LEVEL, COUNT, CURSOR, TOP, LATE, FREE = range(6)  # FREE and on: one free list a table
+# Words of `meta`. FREE and on: two free lists a table, one of event blocks and one of records.
+LEVEL, COUNT, CURSOR, SWEPT, TOP, CLOCK, LATE, FREED, FREE = range(9)
 FIRST_LEVEL = 10
+MAX_TABLES = 62
 _MOVED_PER_INSERT = 8  # a level is emptied long before the next one is full
-_NO_MIGRATION = -1
+NO_MIGRATION = -1
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-TABLE_BITS, HASH_BITS = np.uint64(6), np.uint64(58)
-MAX_TABLES = 62
 _S30, _S27, _S31 = np.uint64(30), np.uint64(27), np.uint64(31)
+_TABLE_BITS, _HASH_BITS = np.uint64(6), np.uint64(58)
 
 
 def reserve(words: int) -> np.ndarray:
@@ -34,8 +34,9 @@ def reserve(words: int) -> np.ndarray:
 
 def new_meta(tables: int) -> np.ndarray:
     """Return the bookkeeping words of an empty state with that many tables."""
-    meta = np.zeros(FREE + tables, dtype=np.int64)
-    meta[LEVEL], meta[CURSOR], meta[TOP] = FIRST_LEVEL, _NO_MIGRATION, 1  # word 0 stays unused: 0 means none
+    meta = np.zeros(FREE + 2 * tables, dtype=np.int64)
+    meta[LEVEL], meta[CURSOR], meta[TOP] = FIRST_LEVEL, NO_MIGRATION, 1  # word 0 stays unused: 0 means none
+    meta[CLOCK] = np.iinfo(np.int64).min
     return meta
 
 
@@ -51,16 +52,22 @@ def mix(key, salt):
 @numba.njit(inline="always")
 def index_key(mixed, table):
     """Return what the index knows an entity by: 58 bits of hash and its table, so that no two tables ever meet."""
-    return ((mixed << TABLE_BITS) >> TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << HASH_BITS)
+    return ((mixed << _TABLE_BITS) >> _TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << _HASH_BITS)
 
 
 @numba.njit(inline="always")
+def table_of(word):
+    """Return the table of an index key, an int64 word."""
+    return np.int64(np.uint64(word) >> _HASH_BITS) - 1
+
+
+@numba.njit
 def _probe(index, level, key):
     """Return the slot of `key` in one level, or the free slot where it belongs."""
     base = np.int64(1) << level
     mask = base - 1
-    place = np.int64(key) & mask
     word = np.int64(key)
+    place = word & mask
     while True:
         slot = 2 * (base + place)
         found = index[slot]
@@ -72,29 +79,29 @@ def _probe(index, level, key):
 @numba.njit(inline="always")
 def find(index, meta, key):
     """Return the record of `key`, or 0."""
-    level = meta[LEVEL]
-    slot = _probe(index, level, key)
-    if index[slot] == 0 and meta[CURSOR] != _NO_MIGRATION:
-        slot = _probe(index, level - 1, key)
-    return index[slot + 1]
+    slot = _probe(index, meta[LEVEL], key)
+    if index[slot] == 0 and meta[CURSOR] != NO_MIGRATION:
+        slot = _probe(index, meta[LEVEL] - 1, key)
+    return index[slot + 1] if index[slot] != 0 else np.int64(0)
 
 
-@numba.njit(inline="always")
+@numba.njit
 def insert(index, meta, key, record):
     """Add `key`, which must not be there, and take a few steps of a growth under way."""
     size = np.int64(1) << meta[LEVEL]
-    if meta[COUNT] * 3 >= size * 2 and meta[CURSOR] == _NO_MIGRATION:
+    if meta[COUNT] * 3 >= size * 2 and meta[CURSOR] == NO_MIGRATION:
         meta[LEVEL] += 1
         meta[CURSOR] = 0
+        meta[SWEPT] = 0
     slot = _probe(index, meta[LEVEL], key)
     index[slot] = np.int64(key)
     index[slot + 1] = record
     meta[COUNT] += 1
-    if meta[CURSOR] != _NO_MIGRATION:
+    if meta[CURSOR] != NO_MIGRATION:
         _migrate(index, meta)
 
 
-@numba.njit(inline="always")
+@numba.njit
 def _migrate(index, meta):
     old = np.int64(1) << (meta[LEVEL] - 1)
     stop = min(meta[CURSOR] + _MOVED_PER_INSERT, old)
@@ -104,30 +111,48 @@ def _migrate(index, meta):
             slot = _probe(index, meta[LEVEL], np.uint64(index[source]))
             index[slot] = index[source]
             index[slot + 1] = index[source + 1]
-    meta[CURSOR] = stop if stop < old else _NO_MIGRATION
+    meta[CURSOR] = stop if stop < old else NO_MIGRATION
+
+
+@numba.njit
+def remove(index, meta, slot):
+    """Empty a slot of the current level and close the gap (Knuth 6.4, algorithm R); no growth may be under way."""
+    base = np.int64(1) << meta[LEVEL]
+    mask = base - 1
+    hole = slot // 2 - base
+    place = hole
+    while True:
+        place = (place + 1) & mask
+        at = 2 * (base + place)
+        if index[at] == 0:
+            break
+        home = index[at] & mask
+        # What lies at `place` may move into the hole unless its home is cyclically in (hole, place].
+        if ((place - home) & mask) >= ((place - hole) & mask):
+            gap = 2 * (base + hole)
+            index[gap] = index[at]
+            index[gap + 1] = index[at + 1]
+            hole = place
+    gap = 2 * (base + hole)
+    index[gap] = 0
+    index[gap + 1] = 0
+    meta[COUNT] -= 1
 
 
 @numba.njit(inline="always")
-def allocate(meta, words):
-    """Return the address of a zeroed block from the top of the heap."""
-    address = meta[TOP]
-    meta[TOP] += words
-    return address
-
-
-@numba.njit(inline="always")
-def take_block(heap, meta, free_list, words):
-    """Return a block from a free list, or from the top; its first word is 0, the others may be old."""
+def take(heap, meta, free_list, words):
+    """Return a block of `words` words from a free list, or from the top; what is in it is undefined."""
     address = meta[FREE + free_list]
     if address == 0:
-        return allocate(meta, words)
-    meta[FREE + free_list] = heap[address]
-    heap[address] = 0
+        address = meta[TOP]
+        meta[TOP] += words
+    else:
+        meta[FREE + free_list] = heap[address]
     return address
 
 
 @numba.njit(inline="always")
-def give_block(heap, meta, free_list, address):
+def give(heap, meta, free_list, address):
     """Put a block on a free list."""
     heap[address] = meta[FREE + free_list]
     meta[FREE + free_list] = address

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from tollgate.duration import DAY_US, HOUR_US
+from tollgate.features.layout import OP_A, OP_B, OP_C, OP_CODE, OP_D, OP_OUT
 
 EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
@@ -26,10 +27,12 @@ class RowOperator(NamedTuple):
     meaning: str
 
 
+EARTH_RADIUS_KM = 6371.0088  # mean radius (IUGG)
+
 (
     ADD, SUB, MUL, DIV, NEG, ABS, LT, LE, GT, GE, EQ, NE, AND, OR, NOT, LOG1P, MINIMUM, MAXIMUM,
-    IS_MISSING, FILL, HOUR_OF_DAY, DAY_OF_WEEK,
-) = range(22)  # fmt: skip
+    IS_MISSING, FILL, HOUR_OF_DAY, DAY_OF_WEEK, SIN, COS, LOCAL_TIME, HAVERSINE,
+) = range(26)  # fmt: skip
 
 ROW_OPERATORS = {
     "add": RowOperator(ADD, 2, "a + b"),
@@ -52,23 +55,28 @@ ROW_OPERATORS = {
     "maximum": RowOperator(MAXIMUM, 2, "the larger of a and b"),
     "is_missing": RowOperator(IS_MISSING, 1, "1 where a is missing, else 0; never missing itself"),
     "fill": RowOperator(FILL, 2, "a, or b where a is missing"),
-    "hour_of_day": RowOperator(HOUR_OF_DAY, 1, "hours since midnight UTC of a time in microseconds"),
-    "day_of_week": RowOperator(DAY_OF_WEEK, 1, "0 for Monday to 6 for Sunday, UTC, of a time in microseconds"),
+    "hour_of_day": RowOperator(HOUR_OF_DAY, 1, "hours since midnight of a time in microseconds"),
+    "day_of_week": RowOperator(DAY_OF_WEEK, 1, "0 for Monday to 6 for Sunday of a time in microseconds"),
+    "sin": RowOperator(SIN, 1, "sine of a in radians"),
+    "cos": RowOperator(COS, 1, "cosine of a in radians"),
+    "local_time": RowOperator(LOCAL_TIME, 1, "what a clock in a time zone shows at a UTC time, both in microseconds"),
+    "haversine": RowOperator(HAVERSINE, 4, "great-circle distance in km from (a, b) to (c, d), degrees of lat and lon"),
 }
 
 
 @numba.njit(error_model="numpy")
-def run_rows(ops, regs, n):
+def run_rows(ops, zones, regs, n):
     """Run a program of row operators over n rows, one operator at a time so that each loop is a vector loop.
 
     Args:
-        ops: int64 (K, 4): code, destination register, first and second argument register.
+        ops: int64 (K, OP_COLUMNS): code, destination register and argument registers; the second argument of
+            `local_time` is the zone.
+        zones: int64 (Z, 3): zone, UTC time of a change in microseconds, offset from then on; sorted.
         regs: float64 (R, >= n), read and written.
         n: How many rows.
     """
     for k in range(ops.shape[0]):
-        code = ops[k, 0]
-        o, x, y = ops[k, 1], ops[k, 2], ops[k, 3]
+        code, o, x, y = ops[k, OP_CODE], ops[k, OP_OUT], ops[k, OP_A], ops[k, OP_B]
         if code == ADD:
             for i in range(n):
                 regs[o, i] = regs[x, i] + regs[y, i]
@@ -103,9 +111,42 @@ def run_rows(ops, regs, n):
             for i in range(n):
                 day = np.floor(regs[x, i] / DAY_US) + EPOCH_WEEKDAY
                 regs[o, i] = day - np.floor(day / 7.0) * 7.0
+        elif code == SIN:
+            for i in range(n):
+                regs[o, i] = math.sin(regs[x, i])
+        elif code == COS:
+            for i in range(n):
+                regs[o, i] = math.cos(regs[x, i])
+        elif code == LOCAL_TIME:
+            for i in range(n):
+                regs[o, i] = regs[x, i] + _offset(zones, y, regs[x, i])
+        elif code == HAVERSINE:
+            for i in range(n):
+                regs[o, i] = _haversine(regs[x, i], regs[y, i], regs[ops[k, OP_C], i], regs[ops[k, OP_D], i])
         else:
             for i in range(n):
                 regs[o, i] = _compare(code, regs[x, i], regs[y, i])
+
+
+@numba.njit(error_model="numpy")
+def _offset(zones, zone, time_us):
+    """Return the offset of a zone from UTC at a UTC time, in microseconds."""
+    low, high = np.searchsorted(zones[:, 0], zone), np.searchsorted(zones[:, 0], zone + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if zones[middle, 1] <= time_us:
+            low = middle
+        else:
+            high = middle
+    return zones[low, 2]
+
+
+@numba.njit(error_model="numpy")
+def _haversine(lat_1, lon_1, lat_2, lon_2):
+    phi_1, phi_2 = math.radians(lat_1), math.radians(lat_2)
+    half_phi, half_lambda = (phi_2 - phi_1) / 2.0, math.radians(lon_2 - lon_1) / 2.0
+    a = math.sin(half_phi) ** 2 + math.cos(phi_1) * math.cos(phi_2) * math.sin(half_lambda) ** 2
+    return 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(1.0 if a > 1.0 else a))
 
 
 @numba.njit(error_model="numpy")

@@ -53,12 +53,11 @@ def fit_calibration(logits: NDArray[np.float64], is_fraud: NDArray[np.bool_]) ->
     """
     rarer = min(np.count_nonzero(is_fraud), np.count_nonzero(~is_fraud))
     if rarer < MIN_FRAUDS:
-        return Calibration(
-            warnings=(
-                f"scores are not calibrated: expected at least {MIN_FRAUDS} rows of each class to calibrate on, "
-                f"but there are {rarer}",
-            )
+        warning = (
+            f"scores are not calibrated: expected at least {MIN_FRAUDS} rows of each class to calibrate on, "
+            f"but there are {rarer}"
         )
+        return Calibration(warnings=(warning,))
     slope, intercept = _newton(logits, is_fraud)
     if not (np.isfinite(slope) and np.isfinite(intercept) and slope > 0):
         return Calibration(warnings=("scores are not calibrated: higher ones are not more often fraud",))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,8 +18,12 @@ from tollgate.model.runtime import OnnxRuntime
 OPSET = 17  # every ONNX Runtime since 1.13 reads it
 TOLERANCE = 1e-4  # of a logit, and relative to it above 1: far below what moves a decision
 
-# The exporter that replaces it needs the package onnxscript, and gives the same graph for networks such as these.
-_LEGACY_EXPORTER = "You are using the legacy TorchScript-based ONNX export"
+# What the exporter says of itself, and of itself calling itself. The one that replaces it needs the package
+# onnxscript, and gives the same graph for networks such as these.
+_LEGACY_EXPORTER = (
+    "You are using the legacy TorchScript-based ONNX export",
+    "The feature will be removed. Please remove usage of this function",
+)
 
 
 def export_onnx(network: Network, sample: NDArray[np.float64]) -> bytes:
@@ -33,9 +38,10 @@ def export_onnx(network: Network, sample: NDArray[np.float64]) -> bytes:
         ModelError: The graph is not valid, or ONNX Runtime gives other logits than PyTorch.
     """
     assert not network.training
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", _LEGACY_EXPORTER, DeprecationWarning)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        file = Path(folder) / "model.onnx"
+        for message in _LEGACY_EXPORTER:
+            warnings.filterwarnings("ignore", message, DeprecationWarning)
         torch.onnx.export(
             network,
             (torch.from_numpy(sample[:1]),),
@@ -46,7 +52,7 @@ def export_onnx(network: Network, sample: NDArray[np.float64]) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    model = file.getvalue()
+        model = file.read_bytes()
     try:
         onnx.checker.check_model(onnx.load_model_from_string(model), full_check=True)
     except onnx.checker.ValidationError as error:

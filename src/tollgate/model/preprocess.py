@@ -88,6 +88,9 @@ class Preprocess(nn.Module):
         super().__init__()
         for name in Tables.__slots__:
             self.register_buffer(name, getattr(tables, name))
+        # As plain numbers, which an export does not trace.
+        self._numeric, self._categories = tables.numeric.numel(), tables.categories.numel()
+        self._words = tables.vocabulary.shape[1]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return numbers, float32 (B, D + M), and places of categories, int64 (B, C), 0 being unknown or missing.
@@ -99,47 +102,46 @@ class Preprocess(nn.Module):
         return self._numbers(features[:, self.numeric]), self._places(features[:, self.categories])
 
     def _numbers(self, values: Tensor) -> Tensor:
-        if self.numeric.numel() == 0:
+        if self._numeric == 0:
             return values.float()
         missing = torch.isnan(values)  # (B, D)
         lowest, highest = self.knots[:, 0], self.knots.masked_fill(self.knots.isinf(), -torch.inf).amax(1)
         values = torch.where(missing, lowest, values)
         values = torch.minimum(torch.maximum(values, lowest), highest)
-        at = _locate(values, self.knots)
+        at = _locate(values, self.knots, KNOTS)
         scores = self.scores.flatten()[at] + self.slopes.flatten()[at] * (values - self.knots.flatten()[at])
         scores = torch.where(missing, torch.zeros_like(scores), scores)  # the median, where there is none
         return torch.cat((scores.float(), missing[:, self.masked].float()), dim=1)
 
     def _places(self, codes: Tensor) -> Tensor:
-        if self.categories.numel() == 0:
+        if self._categories == 0:
             return codes.long()
         codes = torch.where(codes < _CODE_LIMIT, codes, -torch.ones_like(codes))  # NaN too
-        at = _locate(codes, self.vocabulary)
+        at = _locate(codes, self.vocabulary, self._words)
         known = self.vocabulary.flatten()[at] == codes
-        return torch.where(known, at - _starts(self.vocabulary) + 1, torch.zeros_like(at))
+        return torch.where(
+            known, at - self._words * torch.arange(self._categories, device=at.device) + 1, torch.zeros_like(at)
+        )
 
 
-def _locate(values: Tensor, table: Tensor) -> Tensor:
+def _locate(values: Tensor, table: Tensor, width: int) -> Tensor:
     """Return where in the flattened `table` the last entry of its row <= value is, or the row's first entry.
 
     A binary search, unrolled: it exports to ONNX, and its memory does not grow with the table.
 
     Args:
         values: float64 (B, D).
-        table: float64 (D, K), rows rising, K a power of two.
+        table: float64 (D, width), rows rising.
+        width: A power of two.
     """
     flat = table.flatten()
-    at = _starts(table).expand_as(values)  # (B, D)
-    step = table.shape[1] // 2
+    at = (width * torch.arange(table.shape[0], device=table.device)).expand_as(values)  # (B, D)
+    step = width // 2
     while step:
         ahead = at + step
         at = torch.where(values >= flat[ahead], ahead, at)
         step //= 2
     return at
-
-
-def _starts(table: Tensor) -> Tensor:
-    return torch.arange(table.shape[0], device=table.device) * table.shape[1]  # (D,)
 
 
 def _normal_scores(column: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

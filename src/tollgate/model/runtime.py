@@ -101,6 +101,8 @@ class OnnxRuntime:
         try:
             (logits,) = self._session.run(None, {self._input: np.ascontiguousarray(features)})
         except Exception as error:  # its errors have no common class but this one
-            raise ModelError("model_failed", f"the model could not score {len(features)} transactions: {error}") from error
+            raise ModelError(
+                "model_failed", f"the model could not score {len(features)} transactions: {error}"
+            ) from error
         found: NDArray[np.float32] = logits
         return found

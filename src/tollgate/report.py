@@ -1,0 +1,166 @@
+"""A report on a model that a risk manager can read: one HTML file, no other file or host needed."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from tollgate import plots
+from tollgate.dataset import Window
+from tollgate.evaluate import Evaluation
+from tollgate.model.profile import FeatureProfile
+from tollgate.train import Epoch
+
+TEMPLATE = "report.html"
+
+# What each measure is called, what it means, and whether more is better.
+MEASURES = (
+    ("average_precision", "Average precision", "precision averaged over the frauds, from the highest score down", True),
+    ("auc_roc", "AUC ROC", "chance that a fraud scores above a good payment", True),
+    (
+        "card_precision",
+        "Card precision at the budget",
+        "share of a day's most suspicious cards that is compromised",
+        True,
+    ),
+    ("recall", "Frauds seen at the budget", "share of the frauds among the alerts", True),
+    ("value_detection_rate", "Money seen at the budget", "share of the defrauded money among the alerts", True),
+    ("precision", "Alerts that are fraud", "share of the alerts", True),
+    ("recall_at_fpr", "Frauds caught at 1% disturbed", "recall where 1% of the good payments are flagged", True),
+    ("brier", "Brier score", "mean squared error of the probability", False),
+    ("log_loss", "Log loss", "mean surprise at what happened, in nats", False),
+    ("calibration_error", "Calibration error", "mean gap of predicted and observed fraud share", False),
+)
+_SHARES = frozenset({"card_precision", "recall", "value_detection_rate", "precision", "recall_at_fpr"})
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How a model came about.
+
+    Attributes:
+        training: The training period, the validation part included.
+        rows: Transactions that were fitted on.
+        frauds: How many of them are fraud.
+        validation_rows: Newer transactions, to choose the epoch and to calibrate.
+        epochs: Every epoch, or none where the model was not trained just now.
+        best: Number of the epoch that was kept.
+        warnings: Sentences that a reader should know.
+        features: Each feature over the training rows.
+    """
+
+    training: Window
+    rows: int
+    frauds: int
+    validation_rows: int
+    epochs: Sequence[Epoch] = ()
+    best: int = 0
+    warnings: Sequence[str] = ()
+    features: Sequence[FeatureProfile] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plot:
+    title: str
+    caption: str
+    source: str
+
+
+def render_report(
+    evaluation: Evaluation,
+    history: History,
+    *,
+    title: str,
+    currency: str,
+    groups: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> str:
+    """Return the report as HTML.
+
+    Args:
+        evaluation: The measures and the measured rows.
+        history: Of the model.
+        title: Of the page.
+        currency: Code of the currency that amounts are in.
+        groups: Rows of each kind of fraud among the measured rows, bool (N,), such as typologies.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"share": _share, "number": _number, "measure": _measure}
+    template = environment.from_string(files("tollgate").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    test = evaluation.test
+    first, last = int(test.time_us.min()), int(test.time_us.max())
+    return template.render(
+        title=title,
+        currency=currency,
+        evaluation=evaluation,
+        history=history,
+        days=(str(np.datetime64(first, "us"))[:10], str(np.datetime64(last, "us"))[:10]),
+        payments=len(test),
+        frauds=test.frauds,
+        stolen=float(test.amount[test.is_fraud].sum()),
+        own=evaluation.measures[evaluation.model],
+        table=_table(evaluation),
+        plots=_plots(evaluation, history, groups),
+    )
+
+
+def _table(evaluation: Evaluation) -> list[tuple[str, str, list[tuple[str, bool]]]]:
+    """Return title, meaning and, for each model, the text and whether it is better than all that read otherwise."""
+    table = []
+    for name, title, meaning, more_is_better in MEASURES:
+        values = [getattr(measures, name) for measures in evaluation.measures.values()]
+        defined = [value for value in values if not math.isnan(value)]
+        best = (max if more_is_better else min)(defined, default=math.nan)
+        texts = [_measure(value, name) for value in values]
+        differ = len(set(texts)) > 1
+        table.append((title, meaning, [(text, differ and text == _measure(best, name)) for text in texts]))
+    return table
+
+
+def _plots(evaluation: Evaluation, history: History, groups: Mapping[str, NDArray[np.bool_]] | None) -> list[_Plot]:
+    made = [
+        ("What an alert budget buys", "More analysts see more fraud; the curve says how much more.",
+         plots.budget_curve(evaluation)),
+        ("Frauds day by day", f"Within {evaluation.alerts_per_day} alerts a day.", plots.frauds_by_day(evaluation)),
+        ("Precision and recall", "How pure the flagged payments are, as more of the fraud is caught.",
+         plots.precision_recall(evaluation)),
+        ("Frauds caught, customers disturbed", "The left edge matters: one in ten thousand good payments flagged.",
+         plots.roc(evaluation)),
+        ("Scores of good payments and frauds", "The vertical axis is logarithmic; dotted lines are the thresholds.",
+         plots.score_histogram(evaluation)),
+        ("Does 10% mean 10%?", "Dots on the line are right; bars are 95% intervals.", plots.reliability(evaluation)),
+    ]  # fmt: skip
+    if groups:
+        made.insert(2, ("By kind of fraud", f"Seen within {evaluation.alerts_per_day} alerts a day.",
+                        plots.recall_by_group(evaluation, groups)))  # fmt: skip
+    if history.epochs:
+        made.append(("Training", "The dotted line is the epoch that was kept.",
+                     plots.training_curve(history.epochs, history.best)))  # fmt: skip
+    return [_Plot(title, caption, _embed(svg)) for title, caption, svg in made]
+
+
+def _embed(svg: str) -> str:
+    """Return a picture as a data URI: apart from the page, so that the names inside two of them cannot clash."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _share(value: float) -> str:
+    if math.isnan(value):
+        return "–"  # noqa: RUF001
+    return f"{100 * value:.1f}%" if value == 0 or value >= 0.001 else f"{100 * value:.3f}%"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:,.1f}"
+
+
+def _measure(value: float, name: str) -> str:
+    if math.isnan(value):
+        return "–"  # noqa: RUF001
+    return _share(value) if name in _SHARES else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
