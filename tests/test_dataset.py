@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from learning import DAY_0, payments
 
+from learning import DAY_0, payments
 from tollgate.config import SplitConfig
 from tollgate.dataset import known_compromised, split, windows
 from tollgate.duration import DAY_US
@@ -40,7 +40,10 @@ def test_by_default_the_newest_whole_days_are_tested():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 99), delay=st.integers(0, 4), late=st.integers(0, 9), validation=st.sampled_from([0.1, 0.3, 0.5])
+    seed=st.integers(0, 99),
+    delay=st.integers(0, 4),
+    late=st.integers(0, 9),
+    validation=st.sampled_from([0.1, 0.3, 0.5]),
 )
 def test_no_label_is_used_before_it_was_known_and_parts_follow_each_other(seed, delay, late, validation):
     data = payments(seed=seed)
@@ -148,7 +151,11 @@ def test_the_fingerprint_changes_with_what_is_learned_from_and_with_nothing_else
     moved[0, 0] = np.nextafter(moved[0, 0], np.inf)
 
     same = [payments(200), replace(data, features=other_nan), replace(data, amount=data.amount + 1)]
-    changed = [replace(data, is_fraud=flipped), replace(data, features=moved), replace(data, names=("a", "b", "c", "d"))]
+    changed = [
+        replace(data, is_fraud=flipped),
+        replace(data, features=moved),
+        replace(data, names=("a", "b", "c", "d")),
+    ]
 
     assert {one.fingerprint() for one in same} == {data.fingerprint()}
     assert len({one.fingerprint() for one in changed} | {data.fingerprint()}) == 4

@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from learning import QUICK, SHOPS, payments
 
+from learning import QUICK, SHOPS, payments
 from tollgate import metrics
 from tollgate.baseline import fit_baseline
 from tollgate.errors import ModelError

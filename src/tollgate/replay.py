@@ -8,7 +8,7 @@ import numpy as np
 
 from tollgate.dataset import Dataset, Window
 from tollgate.errors import InputError
-from tollgate.features import FeatureEngine
+from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
 from tollgate.files import Rejected, TransactionFile
 
 
@@ -31,7 +31,7 @@ def replay(
     Raises:
         InputError: No row could be used, or the schema has no entity `card`.
     """
-    plan = engine.plan
+    plan, arrivals = engine.plan, Arrivals(engine)
     if card not in plan.schema.entities:
         raise InputError(
             "no_card", f"expected an entity '{card}' in the schema for card precision; set [evaluate] card", column=card
@@ -39,21 +39,23 @@ def replay(
     parts = []
     rejected: list[Rejected] = []
     for chunk in file.chunks():
-        features = engine.observe(chunk.batch)
         batch = chunk.batch
-        rows = np.ones(len(batch), dtype=np.bool_) if keep is None else keep.holds(batch.time_us)
         assert chunk.is_fraud is not None
         assert chunk.available_us is not None
+        features = arrivals.observe(batch, np.where(chunk.is_fraud, chunk.available_us, NOT_FRAUD))
+        rows = np.ones(len(batch), dtype=np.bool_) if keep is None else keep.holds(batch.time_us)
         amount = batch.value("amount") / plan.money_scale
-        parts.append((
-            features[rows],
-            chunk.is_fraud[rows],
-            chunk.available_us[rows],
-            batch.time_us[rows],
-            amount[rows],
-            batch.key(card)[rows],
-            np.asarray(batch.ids, dtype=object)[rows],
-        ))
+        parts.append(
+            (
+                features[rows],
+                chunk.is_fraud[rows],
+                chunk.available_us[rows],
+                batch.time_us[rows],
+                amount[rows],
+                batch.key(card)[rows],
+                np.asarray(batch.ids, dtype=object)[rows],
+            )
+        )
         rejected += chunk.rejected
         progress(len(batch) + len(chunk.rejected))
     features, is_fraud, available_us, time_us, amounts, cards, ids = (

@@ -124,24 +124,41 @@ def _table(evaluation: Evaluation) -> list[tuple[str, str, list[tuple[str, bool]
 
 
 def _plots(evaluation: Evaluation, history: History, groups: Mapping[str, NDArray[np.bool_]] | None) -> list[_Plot]:
-    made = [
-        ("What an alert budget buys", "More analysts see more fraud; the curve says how much more.",
-         plots.budget_curve(evaluation)),
-        ("Frauds day by day", f"Within {evaluation.alerts_per_day} alerts a day.", plots.frauds_by_day(evaluation)),
-        ("Precision and recall", "How pure the flagged payments are, as more of the fraud is caught.",
-         plots.precision_recall(evaluation)),
-        ("Frauds caught, customers disturbed", "The left edge matters: one in ten thousand good payments flagged.",
-         plots.roc(evaluation)),
-        ("Scores of good payments and frauds", "The vertical axis is logarithmic; dotted lines are the thresholds.",
-         plots.score_histogram(evaluation)),
-        ("Does 10% mean 10%?", "Dots on the line are right; bars are 95% intervals.", plots.reliability(evaluation)),
-    ]  # fmt: skip
+    budget = f"within {evaluation.alerts_per_day} alerts a day"
+    made = [("Frauds day by day", f"Seen and missed {budget}.", plots.frauds_by_day(evaluation))]
     if groups:
-        made.insert(2, ("By kind of fraud", f"Seen within {evaluation.alerts_per_day} alerts a day.",
-                        plots.recall_by_group(evaluation, groups)))  # fmt: skip
+        made.append(("By kind of fraud", f"Seen {budget}.", plots.recall_by_group(evaluation, groups)))
+    if 0 < evaluation.test.frauds < len(evaluation.test):  # a curve needs both classes
+        made[:0] = [
+            (
+                "What an alert budget buys",
+                "More analysts see more fraud; the curve says how much more.",
+                plots.budget_curve(evaluation),
+            ),
+        ]
+        made += [
+            (
+                "Precision and recall",
+                "How pure the flagged payments are, as more of the fraud is caught.",
+                plots.precision_recall(evaluation),
+            ),
+            (
+                "Frauds caught, customers disturbed",
+                "The left edge matters: one in ten thousand good payments flagged.",
+                plots.roc(evaluation),
+            ),
+        ]
+    made += [
+        (
+            "Scores of good payments and frauds",
+            "The vertical axis is logarithmic; dotted lines are the thresholds.",
+            plots.score_histogram(evaluation),
+        ),
+        ("Does 10% mean 10%?", "Dots on the line are right; bars are 95% intervals.", plots.reliability(evaluation)),
+    ]
     if history.epochs:
-        made.append(("Training", "The dotted line is the epoch that was kept.",
-                     plots.training_curve(history.epochs, history.best)))  # fmt: skip
+        curve = plots.training_curve(history.epochs, history.best)
+        made.append(("Training", "The dotted line is the epoch that was kept.", curve))
     return [_Plot(title, caption, _embed(svg)) for title, caption, svg in made]
 
 
@@ -152,7 +169,7 @@ def _embed(svg: str) -> str:
 
 def _share(value: float) -> str:
     if math.isnan(value):
-        return "–"  # noqa: RUF001
+        return "\N{EN DASH}"
     return f"{100 * value:.1f}%" if value == 0 or value >= 0.001 else f"{100 * value:.3f}%"
 
 
@@ -162,5 +179,5 @@ def _number(value: float) -> str:
 
 def _measure(value: float, name: str) -> str:
     if math.isnan(value):
-        return "–"  # noqa: RUF001
+        return "\N{EN DASH}"
     return _share(value) if name in _SHARES else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"

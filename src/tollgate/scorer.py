@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tollgate.decision import Decision, Mode, Outcome, Reason
 from tollgate.errors import ConflictError, LedgerError, ModelError, TollgateError
 from tollgate.explain import Explainer
-from tollgate.features import FeatureEngine
+from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Entry, History, Ledger, Recorded
 from tollgate.policy import Policy
@@ -146,7 +146,7 @@ class Scorer:
         self._judge = judge
         self._ledger = ledger
         self._clock_us = clock_us
-        self._engine: FeatureEngine | None = None
+        self._arrivals: Arrivals | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
 
@@ -158,7 +158,7 @@ class Scorer:
     @property
     def ready(self) -> bool:
         """Whether the feature state has caught up with the ledger."""
-        return self._engine is not None
+        return self._arrivals is not None
 
     @property
     def engine(self) -> FeatureEngine:
@@ -167,9 +167,12 @@ class Scorer:
         Raises:
             LedgerError: It has not caught up with the ledger.
         """
-        if self._engine is None:
+        return self._caught_up().engine
+
+    def _caught_up(self) -> Arrivals:
+        if self._arrivals is None:
             raise LedgerError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly")
-        return self._engine
+        return self._arrivals
 
     def recover(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
         """Rebuild the feature state from the ledger: exactly what an uninterrupted run would have.
@@ -177,12 +180,14 @@ class Scorer:
         Args:
             progress: Told how many of how many transactions are applied.
         """
-        self._engine = None
-        engine = self._new_engine()
-        for bodies in self._ledger.replay():
-            engine.observe(self._reader.from_rows([msgspec.json.decode(body) for body in bodies]))
-            progress(engine.observed, self._ledger.transactions)
-        self._engine = engine
+        self._arrivals = None
+        arrivals = Arrivals(self._new_engine())
+        for part in self._ledger.replay():
+            known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
+            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
+            arrivals.observe(batch, np.array(known, dtype=np.int64))
+            progress(arrivals.engine.observed, self._ledger.transactions)
+        self._arrivals = arrivals
 
     def decide(self, submissions: Sequence[Submission]) -> list[list[Decision] | TollgateError]:
         """Decide what was submitted, in order, with one durable commit.
@@ -197,19 +202,26 @@ class Scorer:
             LedgerError: The ledger or the feature state could not be used; nothing was decided or counted.
             CapacityError: The feature state is full; nothing was decided or counted.
         """
-        engine = self.engine
+        arrivals = self._caught_up()
         known = self._ledger.find([identifier for one in submissions for identifier in one.batch.ids])
         refused, fresh = self._sort_out(submissions, known)
         made: dict[str, Decision] = {}
         if fresh:
             batch = concatenate([submissions[s].batch.take(np.array(rows)) for s, rows in fresh.items()])
             bodies = [submissions[s].bodies[row] for s, rows in fresh.items() for row in rows]
-            features = engine.observe(batch)
+            features = self._observe(arrivals, batch)
             made = dict(zip(batch.ids, self._judge_and_record(batch, bodies, features), strict=True))
         results: list[list[Decision] | TollgateError] = []
         for s, one in enumerate(submissions):
             results.append(refused.get(s) or [made.get(i) or _decision(known[i]) for i in one.batch.ids])
         return results
+
+    def _observe(self, arrivals: Arrivals, batch: Batch) -> Floats:
+        try:
+            return arrivals.observe(batch)
+        except BaseException:
+            self._arrivals = None  # with labels in between, a part of the batch may have been applied
+            raise
 
     def _sort_out(
         self, submissions: Sequence[Submission], known: Mapping[str, Recorded]
@@ -258,7 +270,7 @@ class Scorer:
             )
         except BaseException:
             # The features have counted what is not recorded: they must be rebuilt from what is.
-            self._engine = None
+            self._arrivals = None
             raise
         for decision in decisions:
             self.counts[decision.outcome] += 1

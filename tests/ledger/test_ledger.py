@@ -44,8 +44,8 @@ def test_replay_yields_bodies_in_order_of_arrival_after_a_position(open_ledger, 
     ledger = open_ledger(url)
     ledger.append([entry("z", b"1"), entry("a", b"2")])
     ledger.append([entry("m", b"3")])
-    assert [body for part in ledger.replay() for body in part] == [b"1", b"2", b"3"]
-    assert [body for part in ledger.replay(after=2) for body in part] == [b"3"]
+    assert [one.body for part in ledger.replay() for one in part] == [b"1", b"2", b"3"]
+    assert [one.body for part in ledger.replay(after=2) for one in part] == [b"3"]
 
 
 def test_a_batch_with_a_known_id_is_recorded_not_at_all(open_ledger, url):
@@ -56,7 +56,7 @@ def test_a_batch_with_a_known_id_is_recorded_not_at_all(open_ledger, url):
     assert ledger.transactions == 1
     assert not ledger.find(["b"])
     ledger.append([entry("c")])
-    assert [body for part in ledger.replay() for body in part] == [b"{}", b"{}"]
+    assert [one.body for part in ledger.replay() for one in part] == [b"{}", b"{}"]
 
 
 def test_a_second_writer_is_refused_and_a_reader_is_not(open_ledger, url):
@@ -77,6 +77,15 @@ def test_the_same_label_twice_is_one_label(open_ledger, url):
     ledger.add_labels([label])
     with closing(sqlite3.connect(ledger.url.removeprefix("sqlite:///"))) as connection:
         assert connection.execute("SELECT count(*) FROM labels").fetchone() == (1,)
+
+
+def test_replay_tells_when_a_transaction_first_became_known_as_fraud(open_ledger, url):
+    ledger = open_ledger(url)
+    ledger.append([entry("a"), entry("b"), entry("c")])
+    sources = (LabelSource.CHARGEBACK, LabelSource.ANALYST, LabelSource.CUSTOMER)
+    labels = [Label("b", is_fraud=True, available_us=9 - i, source=source) for i, source in enumerate(sources)]
+    ledger.add_labels([*labels, Label("c", is_fraud=False, available_us=1, source=LabelSource.IMPORT)])
+    assert [one.fraud_known_us for part in ledger.replay() for one in part] == [None, 7, None]
 
 
 def test_the_migrations_make_the_tables_that_the_code_declares(open_ledger, url):

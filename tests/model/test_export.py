@@ -1,8 +1,8 @@
 import numpy as np
 import onnx
 import pytest
-from learning import CATEGORICAL, payments, untrained
 
+from learning import CATEGORICAL, payments, untrained
 from tollgate.errors import ModelError
 from tollgate.model.export import TOLERANCE, _compare, export_onnx
 from tollgate.model.runtime import OnnxRuntime

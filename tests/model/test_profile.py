@@ -1,8 +1,8 @@
 import msgspec
 import numpy as np
 import pytest
-from learning import CATEGORICAL, NAMES, SHOPS, payments
 
+from learning import CATEGORICAL, NAMES, SHOPS, payments
 from tollgate.model.profile import BINS, MAX_CODES, FeatureProfile, profile_features
 
 

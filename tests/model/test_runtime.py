@@ -2,11 +2,10 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
-from learning import CATEGORICAL, payments, untrained
 from onnx import TensorProto, helper
 
+from learning import CATEGORICAL, payments, untrained
 from tollgate.errors import ModelError
 from tollgate.model.export import export_onnx
 from tollgate.model.runtime import MAX_RUN_ROWS, OnnxRuntime
@@ -72,13 +71,20 @@ def test_features_of_another_width_are_refused():
 
 
 def test_a_failure_inside_the_model_is_a_model_error():
-    graph = onnx.load_model_from_string(summing())
-    graph.graph.initializer[0].CopyFrom(helper.make_tensor("axes", TensorProto.INT64, [1], [7]))
-    graph.graph.input.append(helper.make_tensor_value_info("axes", TensorProto.INT64, [1]))
-    del graph.graph.initializer[:]
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        "six",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["m"])],
+        [helper.make_tensor("shape", TensorProto.INT64, [1], [6])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    runtime = OnnxRuntime(model.SerializeToString())
 
-    with pytest.raises(ModelError, match="expected one input"):
-        OnnxRuntime(graph.SerializeToString())
+    assert runtime.logits(np.ones((2, 3))).tolist() == [1.0] * 6
+    with pytest.raises(ModelError, match="could not score 3 transactions") as caught:
+        runtime.logits(np.ones((3, 3)))
+    assert caught.value.code == "model_failed"
 
 
 @pytest.mark.parametrize("model", [b"", b"not a model", summing(TensorProto.FLOAT), summing()[:-9]])

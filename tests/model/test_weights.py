@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from learning import CATEGORICAL, payments, untrained
 
+from learning import CATEGORICAL, payments, untrained
 from tollgate.errors import ModelError
 from tollgate.model.weights import read_weights, write_weights
 from tollgate.train import score

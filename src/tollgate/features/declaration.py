@@ -243,24 +243,36 @@ class Entity:
     @overload
     def sum(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def sum(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
-    def sum(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
+    def sum(
+        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
+    ) -> list[Expr]: ...
+    def sum(
+        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
+    ) -> Expr | list[Expr]:
         """The sum of `value` over the window, leaving out where it is missing; 0 where there is none."""
         return self._window("sum", value, over, where, delay)
 
     @overload
     def mean(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def mean(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
-    def mean(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
+    def mean(
+        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
+    ) -> list[Expr]: ...
+    def mean(
+        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
+    ) -> Expr | list[Expr]:
         """The mean of `value` over the window; missing where there is none."""
         return self._window("mean", value, over, where, delay)
 
     @overload
     def std(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
     @overload
-    def std(self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
-    def std(self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
+    def std(
+        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
+    ) -> list[Expr]: ...
+    def std(
+        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
+    ) -> Expr | list[Expr]:
         """The sample standard deviation of `value` over the window; missing below two values."""
         return self._window("std", value, over, where, delay)
 
@@ -342,9 +354,9 @@ class Entity:
 
     def distance_km(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
         """Distance from the last known place of its transactions to this one, in km, as the crow flies."""
-        here = getattr(tx, f"{location}_lat"), getattr(tx, f"{location}_lon")
-        there = (self.last(half, within=within) for half in here)
-        return haversine_km(*there, *here).named(f"{self.name}_distance_km")
+        lat, lon = getattr(tx, f"{location}_lat"), getattr(tx, f"{location}_lon")
+        there = self.last(lat, within=within), self.last(lon, within=within)
+        return haversine_km(*there, lat, lon).named(f"{self.name}_distance_km")
 
     def speed_kmh(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
         """Speed at which one would have travelled from that place, in km/h; above an airliner's is impossible.
@@ -364,9 +376,7 @@ class Entity:
         pair = Entity((*self.columns, *other.columns))
         return pair.is_new(within=within).named(f"{self.name}_is_new_for_{other.name}")
 
-    def _recency(
-        self, op: str, suffix: str, within: str, value: Expr | None = None, where: Expr | None = None
-    ) -> Expr:
+    def _recency(self, op: str, suffix: str, within: str, value: Expr | None = None, where: Expr | None = None) -> Expr:
         name = f"{self.name}_{suffix}" + ("" if where is None else f"_where_{where.name}")
         return Expr(
             op,

@@ -162,7 +162,7 @@ def _apply(heap, heap_f, record, w, windows, sums, event, sign):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _leave(heap, heap_f, record, w, position, event, words, program):
+def _leave(heap, heap_f, record, w, position, event, program):
     """Take the oldest event out of a window."""
     _, windows, sums, pointers, counters, _, _, chains, distincts, _, _ = program
     _apply(heap, heap_f, record, w, windows, sums, event, -1.0)
@@ -225,7 +225,7 @@ def advance(heap, heap_f, meta, record, table, t, program):
         length = delay + windows[w, W_DURATION]
         position = heap[at + TAIL]
         while expiry <= t:
-            _leave(heap, heap_f, record, w, position, event_at(position, words), words, program)
+            _leave(heap, heap_f, record, w, position, event_at(position, words), program)
             block = position >> SHIFT
             position = _step(heap, position)
             if w == last and position >> SHIFT != block:

@@ -3,7 +3,7 @@
 A record is the state of one entity. It begins with its key in the index, its watermark and the position at which its
 next event goes; then come the words of its windows, sums, pointers, counters and memories, as the plan placed them.
 
-Events lie in chained blocks of `EVENTS`: `[next, event, event, ...]`, an event being `[time, mask, value..., links...]`.
+Events lie in chained blocks of `EVENTS`: `[next, event, event, ...]`, an event being `[time, mask, values, links]`.
 A position is `block * EVENTS + place`; 0 is none.
 """
 

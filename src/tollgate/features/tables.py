@@ -107,7 +107,9 @@ def lay_out(entities: Sequence[Table]) -> State:
     """Return the tables as the kernel reads them."""
     values = sum(len(table.distincts) for table in entities)
     if len(entities) + values > MAX_TABLES:
-        raise ConfigError("bad_feature", f"a feature list has at most {MAX_TABLES} different entities and distinct values")
+        raise ConfigError(
+            "bad_feature", f"a feature list has at most {MAX_TABLES} different entities and distinct values"
+        )
     arrays: dict[str, list[Any]] = {name: [] for name in State._fields}
     pairs: list[tuple[int, ...]] = []
     for number, table in enumerate(entities):
@@ -162,9 +164,7 @@ def _lay_out_table(
     for c, (sign, value, lane) in enumerate(table.chains):
         front = max((span for span in spans if c in table.windows[span].pointers), key=spans.index)
         pointer = places.at["pointers", front, table.windows[front].pointers.index(c)]
-        arrays["chains"].append(
-            (sign, layout.FIRST_VALUE + value, lane, links + 2 * c, places.at["chain", c], pointer)
-        )
+        arrays["chains"].append((sign, layout.FIRST_VALUE + value, lane, links + 2 * c, places.at["chain", c], pointer))
     for d, (lane, value) in enumerate(table.distincts):
         longest = max(span[1] for span in spans if d in table.windows[span].counters)
         pairs.append(_pair_table(entities + len(pairs), longest))

@@ -30,7 +30,9 @@ def _changes(name: str) -> list[tuple[int, int]]:
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError):
-        raise ConfigError("bad_feature", f"expected an IANA time zone such as 'Europe/Berlin', but got {name!r}") from None
+        raise ConfigError(
+            "bad_feature", f"expected an IANA time zone such as 'Europe/Berlin', but got {name!r}"
+        ) from None
     start = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC)
     changes = [(0, _offset_us(start, zone))]
     day, end = start, datetime(_LAST_YEAR, 1, 1, tzinfo=UTC)

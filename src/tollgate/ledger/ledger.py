@@ -44,6 +44,13 @@ class Entry(NamedTuple):
     features: bytes
 
 
+class Replayed(NamedTuple):
+    """A recorded transaction's body, and when it became known as fraud, if it did."""
+
+    body: bytes
+    fraud_known_us: int | None
+
+
 class Recorded(NamedTuple):
     """What the ledger holds of a transaction; a transaction of imported history has no decision."""
 
@@ -158,14 +165,18 @@ class Ledger:
             raise _failed("write", self.url, error) from error
         self._last += len(rows)
 
-    def replay(self, after: int = 0) -> Iterator[list[bytes]]:
-        """Yield the bodies of all transactions after arrival number `after`, in arrival order, in chunks."""
+    def replay(self, after: int = 0) -> Iterator[list[Replayed]]:
+        """Yield all transactions after arrival number `after`, in arrival order, in chunks."""
+        query = (
+            select(TRANSACTIONS.c.body, _FRAUD_KNOWN.c.available_us)
+            .outerjoin(_FRAUD_KNOWN, _FRAUD_KNOWN.c.transaction_id == TRANSACTIONS.c.transaction_id)
+            .where(TRANSACTIONS.c.seq > after)
+            .order_by(TRANSACTIONS.c.seq)
+        )
         try:
             with self._engine.connect() as connection:
-                query = select(TRANSACTIONS.c.body).where(TRANSACTIONS.c.seq > after).order_by(TRANSACTIONS.c.seq)
-                result = connection.execution_options(yield_per=REPLAY_ROWS).scalars(query)
-                for part in result.partitions():
-                    yield list(part)
+                for part in connection.execution_options(yield_per=REPLAY_ROWS).execute(query).partitions():
+                    yield [Replayed(body, fraud_known_us) for body, fraud_known_us in part]
         except SQLAlchemyError as error:
             raise _failed("read", self.url, error) from error
 
@@ -190,6 +201,12 @@ _FIND = (
     select(TRANSACTIONS.c.transaction_id, TRANSACTIONS.c.body, DECISIONS.c.document)
     .outerjoin(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
     .where(TRANSACTIONS.c.transaction_id.in_(bindparam("ids", expanding=True)))
+)
+_FRAUD_KNOWN = (
+    select(LABELS.c.transaction_id, func.min(LABELS.c.available_us).label("available_us"))
+    .where(LABELS.c.is_fraud)
+    .group_by(LABELS.c.transaction_id)
+    .subquery()
 )
 _ADD_TRANSACTION, _ADD_DECISION = insert(TRANSACTIONS), insert(DECISIONS)
 _ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
