@@ -4,8 +4,8 @@ from tollgate.features import entity, log1p, tx
 
 device, ip, user = entity("device_id"), entity("ip"), entity("user_id")
 
+DAYS = ["1h", "1d", "7d", "30d"]
 instant = tx.effective_time - tx.signup_time < 120  # bought within two minutes of signing up
-LONG = ["1h", "1d", "7d", "30d"]
 
 FEATURES = [
     tx.amount,
@@ -18,18 +18,21 @@ FEATURES = [
     tx.age,
     log1p(tx.effective_time - tx.signup_time).named("log_seconds_since_signup"),
     instant.named("is_instant"),
-    *device.count(over=LONG),
-    *device.sum(tx.amount, over=LONG),
-    *device.mean(tx.amount, over=["30d"]),
+    *device.count(over=DAYS),
+    *device.sum(tx.amount, over=DAYS),
+    device.std(tx.amount, over="30d"),
+    device.distinct(tx.user_id, over="30d"),
+    device.distinct(tx.browser, over="30d"),
+    device.same_as_last(tx.amount),
     device.seconds_since_last(),
-    device.count(over="1d", where=instant).named("device_instant_1d"),
+    device.seconds_since_first(),
     device.count(over="30d", where=instant).named("device_instant_30d"),
-    *ip.count(over=LONG),
-    *ip.sum(tx.amount, over=LONG),
+    *device.fraud_count(over=["7d", "30d"]),
+    *ip.count(over=DAYS),
+    ip.distinct(tx.device_id, over="30d"),
     ip.seconds_since_last(),
-    user.is_new(),
-    user.is_new_for(device),
+    *ip.fraud_count(over=["7d", "30d"]),
     device.is_new(),
     ip.is_new(),
-    device.is_new_for(ip),
+    user.is_new_for(device),
 ]

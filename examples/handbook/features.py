@@ -4,26 +4,31 @@ from tollgate.features import entity, log1p, tx
 
 card, terminal, pair = entity("card_id"), entity("terminal_id"), entity("card_id", "terminal_id")
 
-LONG = ["1d", "7d", "30d"]
+DAYS = ["1d", "7d", "30d"]
 
 FEATURES = [
     tx.amount,
     log1p(tx.amount),
     tx.hour_of_day,
-    tx.day_of_week,
     (tx.day_of_week >= 5).named("is_weekend"),
     (tx.hour_of_day < 7).named("is_night"),
-    *card.count(over=["1h", "6h", *LONG]),
-    *card.sum(tx.amount, over=LONG),
-    *card.mean(tx.amount, over=LONG),
-    (tx.amount / card.mean(tx.amount, over="30d")).named("card_amount_ratio_30d"),
-    (tx.amount / card.mean(tx.amount, over="7d")).named("card_amount_ratio_7d"),
+    *card.count(over=["1h", "6h", *DAYS]),
+    *card.sum(tx.amount, over=["1d", "7d"]),
+    *card.mean(tx.amount, over=DAYS),
+    *card.max(tx.amount, over=["7d", "30d"]),
+    *card.std(tx.amount, over=["30d"]),
+    card.ratio(tx.amount, over="30d"),
+    card.zscore(tx.amount, over="30d"),
+    card.ratio(tx.amount, over="7d"),
+    card.distinct(tx.terminal_id, over="7d"),
     card.seconds_since_last(),
-    *terminal.count(over=["1h", *LONG]),
-    *terminal.mean(tx.amount, over=LONG),
-    (tx.amount / terminal.mean(tx.amount, over="30d")).named("terminal_amount_ratio_30d"),
-    *terminal.count(over=["1d", "7d", "30d"], where=tx.amount > 200),
+    *card.fraud_count(over=["7d", "30d"]),
+    *terminal.count(over=DAYS),
+    *terminal.mean(tx.amount, over=["7d", "30d"]),
+    terminal.ratio(tx.amount, over="30d"),
+    terminal.distinct(tx.card_id, over="7d"),
+    *terminal.fraud_count(over=["1d", "7d", "14d", "30d"]),
+    *terminal.fraud_rate(over=DAYS, delay="7d"),
     terminal.seconds_since_last(),
-    *pair.count(over=["7d", "30d"]),
-    card.is_new_for(terminal),
+    pair.count(over="30d"),
 ]
