@@ -171,6 +171,27 @@ def recall_by_group(evaluation: Evaluation, groups: Mapping[str, NDArray[np.bool
     return _svg(figure)
 
 
+def latency_histogram(latencies_ms: NDArray[np.float64]) -> str:
+    """How long answers took, with the median and the 99th percentile."""
+    figure, axes = _axes("milliseconds (logarithmic)", "answers")
+    low, high = max(float(latencies_ms.min()), 1e-3), float(latencies_ms.max()) * 1.01
+    axes.hist(latencies_ms, bins=np.geomspace(low, max(high, low * 1.1), _HISTOGRAM_BINS).tolist(), color=MODEL)
+    axes.set_xscale("log")
+    for quantile in (50, 99):
+        at = float(np.percentile(latencies_ms, quantile))
+        axes.axvline(at, color=INK, linewidth=1, linestyle=":")
+        axes.text(at, axes.get_ylim()[1] * 0.96, f" p{quantile}: {at:.1f} ms", color=INK, fontsize=8, va="top")
+    return _svg(figure)
+
+
+def scores_in_order(scores: NDArray[np.float64]) -> str:
+    """The score of each payment in the order in which they came."""
+    figure, axes = _axes("payments, in order", "score")
+    axes.scatter(np.arange(len(scores)), scores, s=6, color=MODEL, linewidths=0)
+    axes.set_ylim(-0.02, 1.02)
+    return _svg(figure)
+
+
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=_SIZE, layout="constrained")
     axes = figure.subplots()

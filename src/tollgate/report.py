@@ -67,6 +67,23 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """What was seen of a model while it decided live traffic.
+
+    Attributes:
+        facts: Pairs of a figure, as text, and what it is.
+        latencies_ms: Of each answer, float64 (N,).
+        scores: Of each decision, float64 (N,).
+        held: Payments that were reviewed or blocked: id, outcome, score and reasons as text.
+    """
+
+    facts: Sequence[tuple[str, str]]
+    latencies_ms: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    held: Sequence[tuple[str, str, float, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Plot:
     title: str
     caption: str
@@ -80,6 +97,7 @@ def render_report(
     title: str,
     currency: str,
     groups: Mapping[str, NDArray[np.bool_]] | None = None,
+    live: Live | None = None,
 ) -> str:
     """Return the report as HTML.
 
@@ -89,6 +107,7 @@ def render_report(
         title: Of the page.
         currency: Code of the currency that amounts are in.
         groups: Rows of each kind of fraud among the measured rows, bool (N,), such as typologies.
+        live: What was seen of live traffic, if there was any.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"share": _share, "number": _number, "measure": _measure}
@@ -107,6 +126,8 @@ def render_report(
         own=evaluation.measures[evaluation.model],
         table=_table(evaluation),
         plots=_plots(evaluation, history, groups),
+        live=live,
+        live_plots=[] if live is None else _live_plots(live),
     )
 
 
@@ -160,6 +181,17 @@ def _plots(evaluation: Evaluation, history: History, groups: Mapping[str, NDArra
         curve = plots.training_curve(history.epochs, history.best)
         made.append(("Training", "The dotted line is the epoch that was kept.", curve))
     return [_Plot(title, caption, _embed(svg)) for title, caption, svg in made]
+
+
+def _live_plots(live: Live) -> list[_Plot]:
+    return [
+        _Plot(
+            "How long an answer took",
+            "From when the request was due, over the network, until the answer was there.",
+            _embed(plots.latency_histogram(live.latencies_ms)),
+        ),
+        _Plot("Scores, as they came", "Each dot is a payment.", _embed(plots.scores_in_order(live.scores))),
+    ]
 
 
 def _embed(svg: str) -> str:

@@ -61,7 +61,7 @@ def _options(
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the demo keeps what it makes; emptied first.")] = Path("demo"),
-    transactions: Annotated[int, typer.Option(help="How many payments to simulate.", min=20_000)] = 300_000,
+    transactions: Annotated[int, typer.Option(help="How many payments to simulate.", min=20_000)] = 200_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same payments.")] = 7,
 ) -> None:
     """Simulate, train, evaluate, serve and send live traffic, and show it as it happens."""

@@ -56,6 +56,16 @@ class Prepared:
     texts: dict[float, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training gave: the bundle's id, the data, how it went, and what it is worth."""
+
+    bundle_id: str
+    prepared: Prepared
+    history: History
+    evaluation: Evaluation
+
+
 def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepared:
     """Compute the features of a labelled file in order of arrival, and split it by time."""
     engine = FeatureEngine(plan)
@@ -84,11 +94,39 @@ def fit_with_progress(parts: Split, config: Config) -> Trained:
         return fit(parts.train, parts.validation, config.train, show)
 
 
-def store(config: Config, plan: FeaturePlan, prepared: Prepared, trained: Trained, evaluation: Evaluation) -> str:
-    """Export the network, and store the bundle with its report; return its id."""
+def run_training(file: TransactionFile, plan: FeaturePlan, config: Config) -> Run:
+    """Prepare, fit, compare and store."""
+    prepared = prepare(file, plan, config)
     parts = prepared.parts
-    sample = parts.validation.features[:_SAMPLE_ROWS]
-    manifest = Manifest(
+    say_split(parts)
+    trained = fit_with_progress(parts, config)
+    for warning in trained.warnings:
+        ERR.print(f"[yellow]warning[/yellow]: {escape(warning)}", soft_wrap=True)
+    evaluation = compare(parts, trained.calibration.apply(score(trained.network, parts.test.features)), config)
+    history = History(
+        training=parts.training,
+        rows=len(parts.train),
+        frauds=parts.train.frauds,
+        validation_rows=len(parts.validation),
+        epochs=trained.epochs,
+        best=trained.best,
+        warnings=trained.warnings,
+        features=profile_features(parts.train.features, plan.names, plan.categorical),
+    )
+    report = render_report(evaluation, history, title="Training report", currency=config.money.currency)
+    files = {
+        MODEL: export_onnx(trained.network, parts.validation.features[:_SAMPLE_ROWS]),
+        WEIGHTS: write_weights(trained.network),
+        REPORT: report.encode(),
+    }
+    manifest = _manifest(plan, config, prepared, trained, history, evaluation)
+    return Run(Registry(Path(config.bundles)).store(manifest, files), prepared, history, evaluation)
+
+
+def _manifest(
+    plan: FeaturePlan, config: Config, prepared: Prepared, trained: Trained, history: History, evaluation: Evaluation
+) -> Manifest:
+    return Manifest(
         created_us=now_us(),
         tollgate=__version__,
         schema_=plan.schema,
@@ -98,33 +136,16 @@ def store(config: Config, plan: FeaturePlan, prepared: Prepared, trained: Traine
         policy=config.policy,
         metrics=evaluation.measures[_MODEL_NAME].as_metrics(),
         training=Training(
-            start_us=parts.training.start_us,
-            end_us=parts.training.end_us,
-            rows=len(parts.train),
-            frauds=parts.train.frauds,
-            fingerprint=parts.train.fingerprint(),
+            start_us=history.training.start_us,
+            end_us=history.training.end_us,
+            rows=history.rows,
+            frauds=history.frauds,
+            fingerprint=prepared.parts.train.fingerprint(),
         ),
-        profiles=profile_features(parts.train.features, plan.names, plan.categorical),
+        profiles=tuple(history.features),
         categories=prepared.texts,
         warnings=trained.warnings,
     )
-    history = History(
-        training=parts.training,
-        rows=len(parts.train),
-        frauds=parts.train.frauds,
-        validation_rows=len(parts.validation),
-        epochs=trained.epochs,
-        best=trained.best,
-        warnings=trained.warnings,
-        features=manifest.profiles,
-    )
-    report = render_report(evaluation, history, title="Training report", currency=config.money.currency)
-    files = {
-        MODEL: export_onnx(trained.network, sample),
-        WEIGHTS: write_weights(trained.network),
-        REPORT: report.encode(),
-    }
-    return Registry(Path(config.bundles)).store(manifest, files)
 
 
 def compare(parts: Split, scores: NDArray[np.float64], config: Config) -> Evaluation:
@@ -134,18 +155,6 @@ def compare(parts: Split, scores: NDArray[np.float64], config: Config) -> Evalua
         beside = baseline.scores(parts.test.features)
     both = {_MODEL_NAME: scores, _BASELINE_NAME: beside}
     return measure(parts.test, both, config.evaluate, config.policy, parts.test_known)
-
-
-def run_training(file: TransactionFile, plan: FeaturePlan, config: Config) -> tuple[str, Prepared, Evaluation]:
-    """Prepare, fit, compare and store; return the bundle's id, the data and the measures."""
-    prepared = prepare(file, plan, config)
-    say_split(prepared.parts)
-    trained = fit_with_progress(prepared.parts, config)
-    for warning in trained.warnings:
-        ERR.print(f"[yellow]warning[/yellow]: {escape(warning)}", soft_wrap=True)
-    scores = trained.calibration.apply(score(trained.network, prepared.parts.test.features))
-    evaluation = compare(prepared.parts, scores, config)
-    return store(config, plan, prepared, trained, evaluation), prepared, evaluation
 
 
 def say_split(parts: Split) -> None:
@@ -185,8 +194,9 @@ def train(data: Path, config_path: Path | None, promote: bool) -> None:
     """Train on a labelled file, measure beside LightGBM and store a bundle."""
     config = open_config(config_path)
     file, _ = open_labelled(data, config)
-    bundle_id, prepared, evaluation = run_training(file, features_of(config), config)
-    OUT.print(table_of(evaluation))
+    run = run_training(file, features_of(config), config)
+    bundle_id = run.bundle_id
+    OUT.print(table_of(run.evaluation))
     registry = Registry(Path(config.bundles))
     folder = Path(config.bundles) / bundle_id
     OUT.print(f"stored bundle {bundle_id}; its report: {folder / REPORT}", soft_wrap=True, highlight=False)
@@ -196,7 +206,7 @@ def train(data: Path, config_path: Path | None, promote: bool) -> None:
         OUT.print(f"{bundle_id} is the champion: 'tollgate serve' decides with it", highlight=False)
     elif champion != bundle_id:
         OUT.print(f"{champion} stays the champion; train with --promote to replace it", highlight=False)
-    if report_rejected(prepared.rejected, data):
+    if report_rejected(run.prepared.rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 
 

@@ -1,0 +1,5 @@
+"""`python -m tollgate`."""
+
+from tollgate.cli import main
+
+main()
