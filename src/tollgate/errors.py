@@ -88,6 +88,13 @@ class BundleError(TollgateError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class SnapshotError(TollgateError):
+    """A snapshot of feature state is missing, damaged or of another plan; the state is rebuilt from the ledger."""
+
+    status = 503
+    exit_code = EXIT_UNAVAILABLE
+
+
 class ModelError(TollgateError):
     """The model could not be built, trained or run."""
 

@@ -201,7 +201,9 @@ class TransactionFile:
             numbers[good],
             None if fraud is None else fraud[good],
             None if available is None else available[good],
-            tuple(Rejected(int(numbers[row]), ids[row] or None, error) for row, error in sorted(columns.errors.items())),
+            tuple(
+                Rejected(int(numbers[row]), ids[row] or None, error) for row, error in sorted(columns.errors.items())
+            ),
             frame if whole else frame[good],
         )
 

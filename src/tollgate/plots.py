@@ -27,6 +27,7 @@ _BUDGETS = 40  # alert budgets that are tried
 _LOWEST_FPR = 1e-4
 _HISTOGRAM_BINS = 40
 _RELIABILITY_BINS = 10
+_SHOWN_PERCENT = 99.5  # of latencies; the rest is counted in the last bar
 _Z95 = 1.96  # standard normal quantile of a 95% interval
 
 
@@ -173,10 +174,9 @@ def recall_by_group(evaluation: Evaluation, groups: Mapping[str, NDArray[np.bool
 
 def latency_histogram(latencies_ms: NDArray[np.float64]) -> str:
     """How long answers took, with the median and the 99th percentile."""
-    figure, axes = _axes("milliseconds (logarithmic)", "answers")
-    low, high = max(float(latencies_ms.min()), 1e-3), float(latencies_ms.max()) * 1.01
-    axes.hist(latencies_ms, bins=np.geomspace(low, max(high, low * 1.1), _HISTOGRAM_BINS).tolist(), color=MODEL)
-    axes.set_xscale("log")
+    figure, axes = _axes("milliseconds", "answers")
+    most = float(np.percentile(latencies_ms, _SHOWN_PERCENT))
+    axes.hist(np.minimum(latencies_ms, most), bins=_HISTOGRAM_BINS, color=MODEL)
     for quantile in (50, 99):
         at = float(np.percentile(latencies_ms, quantile))
         axes.axvline(at, color=INK, linewidth=1, linestyle=":")

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from tollgate import __version__
+from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.scoring import score
 from tollgate.cli.serving import serve
@@ -86,6 +87,7 @@ def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOpti
     _trainer("evaluate")(data, config, bundle)
 
 
+app.add_typer(features)
 app.command()(score)
 app.command("import")(import_history)
 app.command()(serve)

@@ -213,13 +213,13 @@ def _skew(config: Config, prepared: Prepared) -> tuple[int, int]:
 def _summarise(evaluation: Evaluation, traffic: _Traffic, skew: tuple[int, int]) -> list[tuple[str, str]]:
     """Return the figures of the demo, as text, and what each is."""
     own = evaluation.measures[evaluation.model]
-    decided = ", ".join(f"{traffic.outcomes[outcome]:,} {outcome}" for outcome in Outcome)
+    decided = " / ".join(f"{traffic.outcomes[outcome]:,}" for outcome in Outcome)
     return [
         (f"{own.average_precision:.3f}", "average precision on the test week"),
         (f"{own.recall:.1%}", f"of the frauds seen with {evaluation.alerts_per_day} alerts a day"),
         (f"{traffic.quantile_ms(50):.1f} ms", "median latency, live, durable (p50)"),
         (f"{traffic.quantile_ms(99):.1f} ms", "99th percentile of latency (p99)"),
-        (decided, "live decisions" + (f"; {traffic.failed} failed" if traffic.failed else "")),
+        (decided, "approved / reviewed / blocked, live" + (f"; {traffic.failed} failed" if traffic.failed else "")),
         (f"{skew[0]} bits", f"train-serve skew, of {skew[1]:,} bits compared"),
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,17 +15,39 @@ Times = NDArray[np.int64]
 NOT_FRAUD = np.iinfo(np.int64).max  # the time at which a label of fraud for a good transaction arrives
 
 
+class Waiting(NamedTuple):
+    """Labels of fraud that are not known yet, and the clock that they wait for.
+
+    Attributes:
+        clock_us: The newest effective time so far.
+        due_us: When each becomes known, int64 (L,).
+        keys: Of the transactions that they are about, uint64 (E, L).
+    """
+
+    clock_us: int
+    due_us: Times
+    keys: NDArray[np.uint64]
+
+
 class Arrivals:
     """Feeds an engine.
 
     The clock is the newest effective time so far. A label that becomes known later waits, and moves no feature before.
     """
 
-    def __init__(self, engine: FeatureEngine) -> None:
+    def __init__(self, engine: FeatureEngine, pending: Waiting | None = None) -> None:
+        """Feed `engine`, which goes on from where `pending` was taken; without it no label waits."""
         self.engine = engine
-        self._clock = np.iinfo(np.int64).min
-        self._due = np.empty(0, dtype=np.int64)  # when each waiting label becomes known
-        self._keys = np.empty((len(engine.plan.schema.entities), 0), dtype=np.uint64)
+        self._clock, self._due, self._keys = pending or Waiting(
+            clock_us=np.iinfo(np.int64).min,
+            due_us=np.empty(0, dtype=np.int64),
+            keys=np.empty((len(engine.plan.schema.entities), 0), dtype=np.uint64),
+        )
+
+    @property
+    def pending(self) -> Waiting:
+        """What a snapshot must hold beside the engine's state."""
+        return Waiting(self._clock, self._due, self._keys)
 
     @property
     def waiting(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ from tollgate.transaction import Batch
 DEFAULT_MAX_BYTES = 16 * 2**30  # reserved, not used: pages are backed when they are touched
 _INDEX_SHARE = 4  # a quarter of the reserve is the index
 _FEW, _MANY = 8, 248  # rows a pass: so few that their registers stay in the processor's caches
+
+
+class StateArrays(NamedTuple):
+    """The state itself, int64 each, see `heap`: views, not copies."""
+
+    slots: NDArray[np.int64]
+    heap: NDArray[np.int64]
+    meta: NDArray[np.int64]
 
 
 class FeatureEngine:
@@ -49,6 +58,11 @@ class FeatureEngine:
         for register, value in self._program.constants:
             registers[register] = value
         return registers, np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+
+    @property
+    def arrays(self) -> StateArrays:
+        """The state, for a snapshot of it; nothing else may write to it."""
+        return StateArrays(self._index, self._heap, self._meta)
 
     @property
     def late(self) -> int:

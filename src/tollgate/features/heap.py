@@ -43,8 +43,9 @@ def new_meta(tables: int) -> np.ndarray:
 @numba.njit(inline="always")
 def mix(key, salt):
     """Return a well-mixed 64-bit hash of `key` under `salt` (after the finaliser of SplitMix64)."""
-    z = (key ^ (key >> _S30)) * _MIX_1
-    z += (salt + np.uint64(1)) * _GOLDEN
+    # Numba makes a signed word and an unsigned one a signed one, whose shifts copy the sign.
+    z = (np.uint64(key) ^ (np.uint64(key) >> _S30)) * _MIX_1
+    z += (np.uint64(salt) + np.uint64(1)) * _GOLDEN
     z = (z ^ (z >> _S27)) * _MIX_2
     return z ^ (z >> _S31)
 
@@ -52,7 +53,7 @@ def mix(key, salt):
 @numba.njit(inline="always")
 def index_key(mixed, table):
     """Return what the index knows an entity by: 58 bits of hash and its table, so that no two tables ever meet."""
-    return ((mixed << _TABLE_BITS) >> _TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << _HASH_BITS)
+    return ((np.uint64(mixed) << _TABLE_BITS) >> _TABLE_BITS) | ((np.uint64(table) + np.uint64(1)) << _HASH_BITS)
 
 
 @numba.njit(inline="always")

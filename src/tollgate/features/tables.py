@@ -167,7 +167,7 @@ def _lay_out_table(
         arrays["chains"].append((sign, layout.FIRST_VALUE + value, lane, links + 2 * c, places.at["chain", c], pointer))
     for d, (lane, value) in enumerate(table.distincts):
         longest = max(span[1] for span in spans if d in table.windows[span].counters)
-        pairs.append(_pair_table(entities + len(pairs), longest))
+        pairs.append(_pair_table(entities + len(pairs), table.horizon_us))
         arrays["distincts"].append(
             (lane, layout.FIRST_VALUE + value, len(table.lanes) + d, entities + len(pairs) - 1, longest)
         )

@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 RETRY_AFTER_S = 1
+_DRAINED_LIMITS = 4  # of a body that is too long, this many limits are read before the connection is given up
 _ENCODE = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
 
@@ -152,18 +153,17 @@ class PredictApp:
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         size = int(declared)  # the server has checked that it is a number
         parts: list[bytes] = []
-        more = size <= limit
-        received = 0
+        received, more = 0, size <= limit * _DRAINED_LIMITS
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _DisconnectedError
             part = message.get("body", b"")
             received += len(part)
-            if received > limit:
-                break
-            parts.append(part)
-            more = message.get("more_body", False)
+            if max(size, received) <= limit:
+                parts.append(part)
+            # What is too long is read to its end and thrown away: a client that is still sending reads no answer.
+            more = message.get("more_body", False) and received <= limit * _DRAINED_LIMITS
         if max(size, received) > limit:
             raise TooLargeError(
                 "body_too_large",
