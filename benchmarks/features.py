@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
     many: int
 
 
-FULL = Sizes(10_000_000, 200_000, 200_000, 40_000, 8_000, 1_000_000, 10_000, 10_000_000)
+FULL = Sizes(10_000_000, 200_000, 200_000, 20_000, 8_000, 1_000_000, 10_000, 10_000_000)
 QUICK = Sizes(40_000, 4_000, 10_000, 2_000, 600, 50_000, 1_000, 100_000)
 
 
@@ -248,7 +248,7 @@ def handbook(sizes: Sizes, say: Progress) -> list[Replayed]:
     batches = read(HANDBOOK, config, sizes.transactions)
     plan = compile_plan([item.feature for item in HANDBOOK_ITEMS], config.table, MONEY_SCALE)
     rate = replay(plan, batches)[1]
-    rows = min(sizes.peer, sum(len(batch) for batch in batches))
+    rows = min(sizes.peer // 2, sum(len(batch) for batch in batches))
     slice_ = [concatenate(batches).take(slice(0, rows))]
     return [
         Replayed(

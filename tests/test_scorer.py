@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from deciding import PLAN, READER, engine, make_scorer, payment, submission
 
+from deciding import PLAN, READER, engine, make_scorer, payment, submission
 from tollgate.decision import Mode, Outcome
 from tollgate.errors import ConflictError, LedgerError, ModelError
 from tollgate.label import Label, LabelSource

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from cli.running import serving, tollgate
 
+from cli.running import serving, tollgate
 from tollgate.cli.wiring import features_of, open_config, open_labelled
 from tollgate.features import FeatureEngine
 from tollgate.ledger import Ledger

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cli.running import ENVIRONMENT, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import signal
 
 import numpy as np
 import polars as pl
-from cli.running import serving, tollgate
 
+from cli.running import serving, tollgate
 from tollgate.ledger import Ledger
 from tollgate.simulate import payloads
 

@@ -21,6 +21,7 @@ class Oracle:
         self.features, self.schema, self.scale = features, schema, money_scale
         self.histories = {}  # (entity columns, keys) -> [(time applied, row)]
         self.frauds = {}  # (entity columns, keys) -> [time applied]
+        self.label_clocks = {}  # the same -> watermark of its labels, from the first one on
         self.entities = set()
         for feature in features:
             self._collect(feature)
@@ -39,6 +40,8 @@ class Oracle:
             if all(keys):
                 history = self.histories.setdefault((columns, keys), [])
                 history.append((self._now(columns, keys, row), dict(row)))
+            if (columns, keys) in self.label_clocks:
+                self.label_clocks[columns, keys] = max(self.label_clocks[columns, keys], row[EFFECTIVE_TIME])
         return out
 
     def _now(self, columns, keys, row):
@@ -50,8 +53,9 @@ class Oracle:
         for columns in self.entities:
             keys = tuple(row[c] for c in columns)
             if all(keys):
-                known = self.frauds.setdefault((columns, keys), [])
-                known.append(max([available_us, *known]))
+                applied = max(available_us, self.label_clocks.get((columns, keys), 0))
+                self.frauds.setdefault((columns, keys), []).append(applied)
+                self.label_clocks[columns, keys] = applied
 
     def value(self, expr, row):
         if "entity" in expr.param:
@@ -61,7 +65,7 @@ class Oracle:
                 return math.nan
             if expr.op == "fraud_count":
                 known = self.frauds.get((columns, keys), [])
-                now = max([row[EFFECTIVE_TIME], *known])
+                now = max(row[EFFECTIVE_TIME], self.label_clocks.get((columns, keys), 0))
                 return float(sum(now - expr.param["over_us"] < t for t in known))
             history = self.histories.get((columns, keys), [])
             now = self._now(columns, keys, row)

@@ -1,9 +1,9 @@
 """The language: names, data form, and errors that a newcomer understands."""
 
 import pytest
+
 from features.streams import SCHEMA
 from features.test_engine import EXACT, NEAR
-
 from tollgate.errors import ConfigError
 from tollgate.features import entity, tx
 from tollgate.features.declaration import from_data, to_data
@@ -70,7 +70,7 @@ def test_durations_are_checked():
 
 
 def test_and_instead_of_ampersand_is_refused():
-    with pytest.raises(ConfigError, match="use & | ~"):
+    with pytest.raises(ConfigError, match=r"use & \| ~"):
         bool(tx.amount > 1 and tx.amount < 5)
 
 

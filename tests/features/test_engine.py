@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from features.oracle import Oracle, row_operator
-from features.streams import ROWS, SCHEMA, START_US, batch_of, timed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.oracle import Oracle, haversine_km, row_operator
+from features.streams import ROWS, SCHEMA, START_US, batch_of, timed
 from tollgate.errors import CapacityError
 from tollgate.features import FeatureEngine, constant, entity, log1p, tx
 from tollgate.features.operators import ROW_OPERATORS
@@ -120,7 +120,10 @@ def test_features_do_not_depend_on_how_the_stream_is_cut_into_batches(drawn, siz
     assert (np.concatenate(parts).view(np.int64) == whole.view(np.int64)).all()
 
 
-@pytest.mark.parametrize("name", sorted(ROW_OPERATORS))
+ELSEWHERE = {"haversine", "local_time"}  # four arguments, and a zone: tested below and by the oracle
+
+
+@pytest.mark.parametrize("name", sorted(set(ROW_OPERATORS) - ELSEWHERE))
 @settings(max_examples=60, deadline=None)
 @given(
     a=st.one_of(st.floats(-1e9, 1e9), st.sampled_from([0.0, -1.0, math.nan])),
@@ -129,8 +132,6 @@ def test_features_do_not_depend_on_how_the_stream_is_cut_into_batches(drawn, siz
 def test_each_row_operator_does_what_it_says(name, a, b):
     from tollgate.features.declaration import Expr
 
-    if name in ("haversine", "local_time"):
-        pytest.skip("has four arguments or a zone: tested by itself")
     if name in ("hour_of_day", "day_of_week"):
         a = float(START_US + int(a)) if not math.isnan(a) else a
     args = (tx.weight, constant(b))[: ROW_OPERATORS[name].arity]
@@ -148,6 +149,42 @@ def payment(seconds, card=1, amount=100.0, device=0):
     return {"effective_time": START_US + int(seconds * 1e6), "card_id": card, "device_id": device, "amount": amount,
             "weight": 1.0, "channel": math.nan, "present": 1.0, "location_lat": math.nan,
             "location_lon": math.nan}  # fmt: skip
+
+
+PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
+
+
+@settings(max_examples=100, deadline=None)
+@given(PLACES, PLACES, st.integers(0, 100_000))
+def test_distance_and_speed_are_those_from_the_last_known_place(before, here, seconds):
+    plan = compile_plan([CARD.distance_km(), CARD.speed_kmh()], SCHEMA, 100.0)
+    rows = [payment(0), payment(0), payment(seconds)]
+    for row, (lat, lon) in zip(rows, ((math.nan, math.nan), before, here), strict=True):
+        row["location_lat"], row["location_lon"] = lat, lon
+    got = FeatureEngine(plan, SMALL).observe(batch_of(rows))
+    assert np.isnan(got[:2]).all()
+    want = haversine_km(*before, *here)
+    assert got[2, 0] == pytest.approx(want, rel=1e-9, abs=1e-6)
+    assert got[2, 1] == pytest.approx(want * 3600 / max(seconds, 1), rel=1e-9, abs=1e-2)
+
+
+def test_local_time_follows_the_clock_changes_of_its_zone():
+    plan = compile_plan([tx.local("Europe/Berlin").hour_of_day], SCHEMA, 100.0)
+    winter, summer = 1_774_745_999_000_000, 1_774_746_000_000_000  # either side of 2026-03-29 01:00 UTC
+    rows = [{**payment(0), "effective_time": moment} for moment in (winter, summer)]
+    got = FeatureEngine(plan, SMALL).observe(batch_of(rows))[:, 0]
+    assert got[0] == pytest.approx(2 - 1 / 3600)
+    assert got[1] == 3.0
+
+
+def test_idle_entities_are_freed_and_no_feature_notices():
+    plan = compile_plan([CARD.count(over="1m"), CARD.distinct(tx.amount, over="1m")], SCHEMA, 100.0)
+    engine = FeatureEngine(plan, 2**26)
+    for day in range(40):
+        rows = [payment(day * 86_400 + i / 100, card=day * 1000 + i + 1, amount=float(i)) for i in range(1000)]
+        assert (engine.observe(batch_of(rows)) == 0).all()
+    assert engine.freed > 50_000
+    assert engine.entities < 20_000
 
 
 def test_a_window_holds_what_came_after_its_start_and_not_the_transaction_itself():

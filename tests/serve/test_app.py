@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import msgspec
 import pytest
-from deciding import NOW_US, READER, engine, judge, make_scorer, payment, scores
 
+from deciding import NOW_US, READER, engine, judge, make_scorer, payment, scores
 from tollgate.config import ServeConfig
 from tollgate.scorer import Scorer
 from tollgate.serve import PredictApp

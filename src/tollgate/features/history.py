@@ -298,7 +298,9 @@ def _newest_before(index, heap, meta, record, d, t, position, event, words, prog
     values = distincts[d, D_TABLE]
     bit = np.int64(1) << distincts[d, D_BIT]
     value = np.uint64(heap[event + distincts[d, D_VALUE]])
-    key = index_key(mix(np.uint64(heap[record + R_KEY]) ^ mix(value, np.uint64(1)), np.uint64(tables[values, SALT])), values)
+    key = index_key(
+        mix(np.uint64(heap[record + R_KEY]) ^ mix(value, np.uint64(1)), np.uint64(tables[values, SALT])), values
+    )
     known = find(index, meta, key)
     before = NO_TIME
     if known == 0:

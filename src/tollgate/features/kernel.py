@@ -163,7 +163,8 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, clo
             if has_windows:
                 advance(heap, heap_f, meta, record, table, t, program)
             _read(heap, heap_f, record, table, t, tables, outputs, regs, i)
-            if from_labels:
+            if from_labels:  # what has left a window for this reader is gone for the next one too
+                heap[record + WATERMARK] = t
                 continue
             if t > time_us[start + i]:
                 meta[LATE] += 1
