@@ -11,6 +11,7 @@ from tollgate.features.plan import compile_plan
 from tollgate.intake import TransactionReader
 from tollgate.money import Money
 from tollgate.policy import Policy
+from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
 from tollgate.scorer import Judge, Scorer, Submission, body_of
 
@@ -48,7 +49,11 @@ def submission(*rows):
     return Submission(READER.from_rows(decoded), [body_of(row) for row in decoded])
 
 
-def make_scorer(ledger, score=scores):
-    scorer = Scorer(READER, engine, judge(score), ledger, lambda: NOW_US)
+def recovery(ledger, snapshots=None):
+    return Recovery(PLAN, READER, ledger, snapshots)
+
+
+def make_scorer(ledger, score=scores, snapshots=None):
+    scorer = Scorer(recovery(ledger, snapshots), judge(score), ledger, lambda: NOW_US)
     scorer.recover()
     return scorer

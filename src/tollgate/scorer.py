@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tollgate.decision import Decision, Mode, Outcome, Reason
 from tollgate.errors import ConflictError, LedgerError, ModelError, TollgateError
 from tollgate.explain import Explainer
-from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
-from tollgate.intake import TransactionReader
+from tollgate.features import Arrivals, FeatureEngine
 from tollgate.ledger import Entry, History, Ledger, Recorded
 from tollgate.policy import Policy
+from tollgate.recovery import Recovery
 from tollgate.transaction import Batch, concatenate
 
 LOG = logging.getLogger(__name__)
@@ -124,25 +124,16 @@ class Scorer:
     Not thread-safe: one thread decides.
     """
 
-    def __init__(
-        self,
-        reader: TransactionReader,
-        new_engine: Callable[[], FeatureEngine],
-        judge: Judge,
-        ledger: Ledger,
-        clock_us: Callable[[], int],
-    ) -> None:
+    def __init__(self, recovery: Recovery, judge: Judge, ledger: Ledger, clock_us: Callable[[], int]) -> None:
         """Make a scorer that has not caught up with its ledger yet; see `recover`.
 
         Args:
-            reader: Reads recorded transactions back.
-            new_engine: Makes an engine without history.
+            recovery: Rebuilds the feature state.
             judge: The bundle at work.
             ledger: Where decisions become durable before they are answered.
             clock_us: Observed time, microseconds since 1970-01-01 UTC.
         """
-        self._reader = reader
-        self._new_engine = new_engine
+        self._recovery = recovery
         self._judge = judge
         self._ledger = ledger
         self._clock_us = clock_us
@@ -181,13 +172,18 @@ class Scorer:
             progress: Told how many of how many transactions are applied.
         """
         self._arrivals = None
-        arrivals = Arrivals(self._new_engine())
-        for part in self._ledger.replay():
-            known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
-            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
-            arrivals.observe(batch, np.array(known, dtype=np.int64))
-            progress(arrivals.engine.observed, self._ledger.transactions)
+        arrivals = self._recovery.recover(progress)
+        self.counts = dict.fromkeys(Outcome, 0)
+        self.degraded = 0
+        for outcome, mode, count in self._ledger.outcomes():
+            self.counts[outcome] += count
+            self.degraded += count if mode is Mode.DEGRADED else 0
         self._arrivals = arrivals
+
+    def close(self) -> None:
+        """Save the feature state, so that the next start is fast."""
+        if self._arrivals is not None:
+            self._recovery.save(self._arrivals)
 
     def decide(self, submissions: Sequence[Submission]) -> list[list[Decision] | TollgateError]:
         """Decide what was submitted, in order, with one durable commit.

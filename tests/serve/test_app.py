@@ -8,7 +8,7 @@ import httpx
 import msgspec
 import pytest
 
-from deciding import NOW_US, READER, engine, judge, make_scorer, payment, scores
+from deciding import NOW_US, READER, judge, make_scorer, payment, recovery, scores
 from tollgate.config import ServeConfig
 from tollgate.scorer import Scorer
 from tollgate.serve import PredictApp
@@ -21,7 +21,7 @@ def ledger(open_ledger, tmp_path):
 
 @asynccontextmanager
 async def client(ledger, score=scores, **limits):
-    scorer = Scorer(READER, engine, judge(score), ledger, lambda: NOW_US)
+    scorer = Scorer(recovery(ledger), judge(score), ledger, lambda: NOW_US)
     app = PredictApp(READER, scorer, ledger, ServeConfig(**limits), lambda: NOW_US)
     inbox, outbox = asyncio.Queue(), asyncio.Queue()
     lifespan = asyncio.create_task(app({"type": "lifespan"}, inbox.get, outbox.put))

@@ -19,10 +19,11 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     plan_of,
+    snapshots_of,
 )
-from tollgate.features import FeatureEngine
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
+from tollgate.recovery import Recovery
 from tollgate.scorer import Scorer
 from tollgate.serve import PredictApp
 from tollgate.serve import serve as run_server
@@ -40,14 +41,15 @@ def serve(
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     plan, judge = plan_of(chosen), judge_of(chosen)
-    reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, hash_key())
+    key = hash_key()
+    reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
     limits = msgspec.structs.replace(
         settings.serve,
         host=host if host is not None else settings.serve.host,
         port=port if port is not None else settings.serve.port,
     )
     with closing(Ledger(settings.ledger.url, settings.ledger.durability)) as ledger:
-        scorer = Scorer(reader, lambda: FeatureEngine(plan), judge, ledger, now_us)
+        scorer = Scorer(Recovery(plan, reader, ledger, snapshots_of(settings, key)), judge, ledger, now_us)
         app = PredictApp(reader, scorer, ledger, limits, now_us)
 
         def say(url: str) -> None:

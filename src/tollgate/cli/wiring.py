@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from sqlalchemy.engine import make_url
 
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import Config, read_config
@@ -26,6 +27,7 @@ from tollgate.files import LabelFields, Rejected, TransactionFile, rejected_line
 from tollgate.intake import TransactionReader
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
+from tollgate.recovery import Snapshots
 from tollgate.scorer import Floats, Judge
 
 DEFAULT_CONFIG = Path("tollgate.toml")
@@ -70,6 +72,14 @@ def hash_key() -> bytes:
             f"{HASH_KEY_VARIABLE}: expected {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes, but got {len(key)}",
         )
     return key
+
+
+def snapshots_of(config: Config, key: bytes) -> Snapshots | None:
+    """Return where to save the feature state: beside the ledger, if the hash key outlives this process."""
+    path = make_url(config.ledger.url).database
+    if HASH_KEY_VARIABLE not in os.environ or path is None:
+        return None
+    return Snapshots(Path(path + ".state"), key)
 
 
 def features_of(config: Config) -> FeaturePlan:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, bindparam, create_engine, event, func, insert, se
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from tollgate.decision import Decision
+from tollgate.decision import Decision, Mode, Outcome
 from tollgate.errors import LedgerError
 from tollgate.label import Label
 from tollgate.ledger.tables import DECISIONS, LABELS, TRANSACTIONS
@@ -101,6 +101,26 @@ class Ledger:
     def transactions(self) -> int:
         """How many transactions it holds: the arrival number of the newest."""
         return self._last
+
+    @property
+    def labels(self) -> int:
+        """How many labels it holds."""
+        try:
+            with self._engine.connect() as connection:
+                return int(connection.scalar(select(func.count()).select_from(LABELS)) or 0)
+        except SQLAlchemyError as error:
+            raise _failed("read", self.url, error) from error
+
+    def outcomes(self) -> list[tuple[Outcome, Mode, int]]:
+        """Return how many decisions there are of each outcome and mode."""
+        query = select(DECISIONS.c.outcome, DECISIONS.c.mode, func.count()).group_by(
+            DECISIONS.c.outcome, DECISIONS.c.mode
+        )
+        try:
+            with self._engine.connect() as connection:
+                return [(Outcome(outcome), Mode(mode), count) for outcome, mode, count in connection.execute(query)]
+        except SQLAlchemyError as error:
+            raise _failed("read", self.url, error) from error
 
     def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
         """Return what is recorded of those of `ids` that are known."""

@@ -54,6 +54,7 @@ class Batcher:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.close)
         self._thread.shutdown(wait=True)
         for waiting in self._queue:
             waiting.answer.cancel()

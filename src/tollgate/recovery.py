@@ -1,0 +1,108 @@
+"""Feature state from what is recorded: the newest snapshot that can be used, then the ledger from there on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from tollgate.errors import SnapshotError
+from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
+from tollgate.features.snapshot import restore, save
+from tollgate.intake import TransactionReader
+from tollgate.ledger import Ledger
+
+LOG = logging.getLogger(__name__)
+
+SNAPSHOT_EVERY = 50_000  # transactions: fewer are replayed in about a second
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Where the state is saved, and the secret that its entities are hashed under."""
+
+    path: Path
+    hash_key: bytes
+
+
+class Recovery:
+    """Brings a new engine to where the ledger is. What a snapshot lacks or gets wrong, the ledger has."""
+
+    def __init__(
+        self, plan: FeaturePlan, reader: TransactionReader, ledger: Ledger, snapshots: Snapshots | None = None
+    ) -> None:
+        """Say what to recover.
+
+        Args:
+            plan: The features.
+            reader: Reads recorded transactions back.
+            ledger: What was recorded.
+            snapshots: Where to save the state; without it the ledger is always replayed from its beginning.
+        """
+        self._plan = plan
+        self._reader = reader
+        self._ledger = ledger
+        self._snapshots = snapshots
+
+    def recover(self, progress: Progress = lambda _done, _total: None) -> Arrivals:
+        """Return the state that an uninterrupted run would have.
+
+        Args:
+            progress: Told how many of how many transactions are applied.
+        """
+        arrivals, position = self._restore()
+        start = position
+        for part in self._ledger.replay(after=position):
+            known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
+            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
+            arrivals.observe(batch, np.array(known, dtype=np.int64))
+            position += len(part)
+            progress(position, self._ledger.transactions)
+        if position - start >= SNAPSHOT_EVERY:
+            self.save(arrivals)
+        return arrivals
+
+    def save(self, arrivals: Arrivals) -> None:
+        """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""
+        if self._snapshots is None:
+            return
+        try:
+            save(
+                arrivals.engine,
+                self._snapshots.path,
+                self._ledger.transactions,
+                waiting=arrivals.pending,
+                key_check=self._key_check(self._snapshots.hash_key),
+            )
+        except SnapshotError as error:
+            LOG.warning("%s: %s", error.code, error.message)
+
+    def _restore(self) -> tuple[Arrivals, int]:
+        if self._snapshots is not None:
+            try:
+                found = restore(self._plan, self._snapshots.path, key_check=self._key_check(self._snapshots.hash_key))
+            except SnapshotError as error:
+                LOG.log(
+                    logging.INFO if error.code == "no_snapshot" else logging.WARNING,
+                    "%s: %s",
+                    error.code,
+                    error.message,
+                )
+            else:
+                if found.position <= self._ledger.transactions:
+                    return Arrivals(found.engine, found.waiting), found.position
+                LOG.warning("the snapshot is ahead of the ledger, which is replayed instead")
+        return Arrivals(FeatureEngine(self._plan)), 0
+
+    def _key_check(self, hash_key: bytes) -> bytes:
+        """Return what must be the same when a snapshot is used: hash key, rates, and the labels that it knows."""
+        rates = msgspec.json.encode(self._reader.money)
+        text = b"%d labels, %s" % (self._ledger.labels, rates)
+        return blake2b(text, digest_size=16, key=hash_key).digest()
