@@ -231,6 +231,7 @@ class Replayed(NamedTuple):
     rows: int
     ours: float
     peer_rows: int
+    same_rows: float  # the engine over the competitors' rows
     peers: dict[str, float | None]
 
     def fastest(self) -> float | None:
@@ -256,6 +257,7 @@ def handbook(sizes: Sizes, say: Progress) -> list[Replayed]:
             sum(len(batch) for batch in batches),
             rate,
             rows,
+            replay(plan, slice_)[1],
             peer_replays(slice_, HANDBOOK_ITEMS, say),
         )
     ]
@@ -265,6 +267,7 @@ def show_replay(streams: list[Replayed]) -> None:
     rows = []
     for stream in streams:
         rows.append((f"tollgate, {stream.name}", f"{stream.rows:,}", _figure(stream.ours), ""))
+        rows.append(("  over the competitors' rows", f"{stream.peer_rows:,}", _figure(stream.same_rows), ""))
         for name, rate in stream.peers.items():
             rows.append((f"  {name}", f"{stream.peer_rows:,}", _figure(rate), _times(_ratio(stream.ours, rate))))
     show("Replay (competitors: fewer rows, histories as long)", ("", "rows", "events/s", "tollgate is"), rows)
@@ -306,6 +309,7 @@ def measure(sizes: Sizes, folder: Path, say: Progress) -> dict[str, float | None
     small = payments(max(sizes.peer, 1), folder)
     replay(plan, small)
     live(plan, small, 10)
+    same_rows = replay(plan, small)[1]
     peers = peer_replays(small, ITEMS, say)
     lives = peer_lives(payments(sizes.peer_live, folder), sizes, say)
     say(f"simulating and reading {sizes.transactions:,} payments")
@@ -317,7 +321,7 @@ def measure(sizes: Sizes, folder: Path, say: Progress) -> dict[str, float | None
     bits = differing_bits(replayed, alone)
     grown = bytes_per_event(batches, state)
     del batches
-    stream = Replayed(f"{len(ITEMS)} features", sizes.transactions, rate, sizes.peer, peers)
+    stream = Replayed(f"{len(ITEMS)} features", sizes.transactions, rate, sizes.peer, same_rows, peers)
     streams = [stream, *handbook(sizes, say)]
     say("growth with windows")
     short, long = (by_window(np.random.default_rng(SEED), window, sizes.growth, 10_000) for window in ("1h", "30d"))
