@@ -69,6 +69,7 @@ def simulate(
         frame = make_payments(scenario)
     console.print(_overview(frame))
     if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with console.status(f"writing {output}"):
             write(frame, output)
         console.print(f"wrote {output} ({output.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True)
