@@ -13,7 +13,7 @@ import msgspec
 
 from tollgate.errors import ConfigError, InputError
 
-MAX_AMOUNT_MINOR = 10**13  # far above any payment; keeps every windowed sum exact in float64
+MAX_AMOUNT_MINOR = 10**11  # a billion euros: far above any payment, and windowed sums of them stay exact in float64
 
 _EXPONENT_0 = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _EXPONENT_2 = """

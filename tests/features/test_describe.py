@@ -29,8 +29,9 @@ def entities(*features):
         (tx.amount, 0, 0),
         (CARD.count(over="1h"), 2 + 1, 0),
         (CARD.count(over="1h", delay="1d"), 4 + 1, 0),
-        (CARD.sum(tx.amount, over="1h"), 2 + 2, 1),
-        (CARD.mean(tx.amount, over="1h"), 2 + 2 + 1, 1),
+        (CARD.sum(tx.amount, over="1h"), 2 + 1, 1),  # money is whole: one word
+        (CARD.sum(tx.amount * 1, over="1h"), 2 + 2, 1),
+        (CARD.mean(tx.amount, over="1h"), 2 + 1 + 1, 1),
         (CARD.std(tx.amount, over="1h"), 2 + 1 + 2 + 2, 1),
         (CARD.max(tx.amount, over="1h"), 2 + 1 + 1, 1 + 2),
         (CARD.last(tx.amount), 2, 0),

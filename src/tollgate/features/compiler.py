@@ -230,6 +230,10 @@ class Compiler:
             return self._raw(expr.param["name"])
         return self.fresh(self._any(expr) if distinct else self.register(expr))
 
+    def is_whole(self, expr: Expr) -> bool:
+        """Whether what is stored of a value is always a whole number: money in minor units, a flag."""
+        return self._kind(expr) in (Kind.MONEY, Kind.FLAG)
+
     def is_always_there(self, expr: Expr) -> bool:
         """Whether a value can never be missing: then the plain count of events serves for it."""
         return expr.op == "column" and expr.param["name"] in self._schema.columns and (
@@ -258,7 +262,8 @@ class _Keep:
         return self._read(layout.OUT_SUM, self._sum(layout.COUNT, value))
 
     def sum(self, value: Expr) -> Expr:
-        return self._read(layout.OUT_SUM, self._sum(layout.SUM, value))
+        kind = layout.WHOLE if self._compiler.is_whole(value) else layout.SUM
+        return self._read(layout.OUT_SUM, self._sum(kind, value))
 
     def std(self, value: Expr) -> Expr:
         kinds = (layout.COUNT, layout.SUM, layout.SQUARE)

@@ -43,21 +43,21 @@ class FeatureEngine:
         """
         self.plan = plan
         self._program = plan.program
-        self._state = tuple(plan.program.state)
+        self._words = plan.program.pack()
+        self._width = len(plan.program.results)
         index_words = 2 ** int(math.log2(max_bytes / 8 / _INDEX_SHARE))
         self._index = reserve(index_words)
         self._heap = reserve(max_bytes // 8 - index_words)
-        self._heap_f = self._heap.view(np.float64)
         self._meta = new_meta(len(plan.program.state.tables))
         self._few = self._scratch(_FEW)
         self._many = self._scratch(_MANY)
         self.observed = 0
 
-    def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         registers = np.zeros((self._program.registers, rows))
         for register, value in self._program.constants:
             registers[register] = value
-        return registers, np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        return registers, np.zeros((kernel.SCRATCH_ROWS, rows), dtype=np.int64)
 
     @property
     def arrays(self) -> StateArrays:
@@ -96,12 +96,11 @@ class FeatureEngine:
         Raises:
             CapacityError: The state is full; nothing was applied.
         """
-        program = self._program
-        out = np.empty((len(batch), len(program.results)))
-        registers, records, clocks = self._few if len(batch) <= _FEW else self._many
+        out = np.empty((len(batch.time_us), self._width))
+        registers, scratch = self._few if len(out) <= _FEW else self._many
         status = kernel.observe(
-            self._index, self._heap, self._heap_f, self._meta, batch.time_us, batch.keys, batch.values, program.before,
-            self._state, program.after, program.zones, program.codes, program.results, registers, records, clocks, out,
+            self._index, self._heap, self._meta, self._words, batch.time_us, batch.keys, batch.values, registers,
+            scratch, out,
         )  # fmt: skip
         if status == kernel.FULL:
             raise self._full(len(batch))
@@ -118,9 +117,7 @@ class FeatureEngine:
         Raises:
             CapacityError: The state is full; nothing was applied.
         """
-        status = kernel.learn(
-            self._index, self._heap, self._heap_f, self._meta, available_us, keys, self._state, self._few[0]
-        )
+        status = kernel.learn(self._index, self._heap, self._meta, self._words, available_us, keys, self._few[0])
         if status == kernel.FULL:
             raise self._full(len(available_us))
 

@@ -9,9 +9,15 @@ virtual memory that the operating system backs page by page, so growing copies n
 from __future__ import annotations
 
 import mmap
+import sys
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np import arrayobj
 
 # Words of `meta`. FREE and on: two free lists a table, one of event blocks and one of records.
 LEVEL, COUNT, CURSOR, SWEPT, TOP, CLOCK, LATE, FREED, FREE = range(9)
@@ -19,6 +25,7 @@ FIRST_LEVEL = 10
 MAX_TABLES = 62
 _MOVED_PER_INSERT = 8  # a level is emptied long before the next one is full
 NO_MIGRATION = -1
+_MAP_NORESERVE = 0x4000  # of Linux; Python's mmap names it from 3.13 on
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -28,8 +35,47 @@ _TABLE_BITS, _HASH_BITS = np.uint64(6), np.uint64(58)
 
 def reserve(words: int) -> np.ndarray:
     """Return int64 (words,) of zeros that costs memory only where it is touched."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return np.frombuffer(mmap.mmap(-1, words * 8, flags=flags), dtype=np.int64)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    if sys.platform == "linux":
+        flags |= _MAP_NORESERVE
+    memory = mmap.mmap(-1, words * 8, flags=flags)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # entities lie anywhere: with small pages most of the time goes to finding them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype=np.int64)
+
+
+@intrinsic
+def borrowed(_typing, array):
+    """Return a view of an array that the caller keeps alive, without a count of references.
+
+    Counting them costs more than what is done with the arrays: every call and every tuple would count, atomically.
+    """
+
+    def generate(context, builder, signature, args):
+        kind = context.make_array(signature.args[0])
+        source, view = kind(context, builder, args[0]), kind(context, builder)
+        arrayobj.populate_array(
+            view, data=source.data, shape=source.shape, strides=source.strides, itemsize=source.itemsize, meminfo=None
+        )
+        return view._getvalue()  # noqa: SLF001  # how Numba's own functions return a struct
+
+    return array(array), generate
+
+
+@intrinsic
+def prefetch(_typing, array, place):
+    """Ask the processor to bring `array[place]` into its caches, and do not wait for it."""
+
+    def generate(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, word(1), word(3), word(1)])  # to write, keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, place), generate
 
 
 def new_meta(tables: int) -> np.ndarray:
@@ -75,6 +121,13 @@ def _probe(index, level, key):
         if found == word or found == 0:
             return slot
         place = (place + 1) & mask
+
+
+@numba.njit(inline="always")
+def prefetch_slot(index, meta, key):
+    """Bring the slot where `key` most likely is into the caches."""
+    size = np.int64(1) << meta[LEVEL]
+    prefetch(index, 2 * (size + (np.int64(key) & (size - 1))))
 
 
 @numba.njit(inline="always")

@@ -2,9 +2,10 @@
 
 Each event is touched once when it enters a window and once when it leaves, however long the window is:
 
-- Counts and sums are added to and taken from. Sums are double-double (error-free transformations of Knuth, Dekker
-  and Veltkamp): adding a value and later taking it away again leaves nothing behind, where a plain float would
-  drift. Whole numbers below 2**53 are summed exactly, and their squares below 2**106, so `std` keeps its precision.
+- Counts and sums are added to and taken from. Money is a whole number of minor units, and a plain sum of whole numbers
+  is exact below 2**53 (90 trillion euros in a window). Other sums, and squares, are double-double (error-free
+  transformations of Knuth, Dekker and Veltkamp, 106 bits): adding a value and later taking it away again leaves nothing
+  behind, where a plain float would drift, and `std` keeps its precision.
 - Minimum and maximum follow a chain of the events that no newer one surpasses (a monotonic queue). The chain is one
   for all windows of a value; each window points into it.
 - Distinct values are counted by marking, in each lane, the newest event of every value: a window holds as many
@@ -105,6 +106,7 @@ from tollgate.features.layout import (
     W_SUMS,
     W_SUMS_END,
     WATERMARK,
+    WHOLE,
     WINDOWS,
     WINDOWS_END,
 )
@@ -149,11 +151,14 @@ def _apply(heap, heap_f, record, w, windows, sums, event, sign):
     for s in range(windows[w, W_SUMS], windows[w, W_SUMS_END]):
         if (mask >> sums[s, S_LANE]) & 1:
             at = record + sums[s, S_OFFSET]
-            if sums[s, S_KIND] == COUNT:  # whole and small, so a plain sum is exact
+            kind = sums[s, S_KIND]
+            if kind == COUNT:
                 heap_f[at] += sign
+            elif kind == WHOLE:  # a plain sum of whole numbers is exact
+                heap_f[at] += sign * heap_f[event + sums[s, S_VALUE]]
             else:
                 value = heap_f[event + sums[s, S_VALUE]]
-                if sums[s, S_KIND] == SQUARE:
+                if kind == SQUARE:
                     square = value * value
                     _accumulate(heap_f, at, sign * square)
                     _accumulate(heap_f, at, sign * product_error(value, value, square))
@@ -235,7 +240,7 @@ def advance(heap, heap_f, meta, record, table, t, program):
         if expiry == NEVER:  # empty: nothing may be left of what was rounded
             for s in range(windows[w, W_SUMS], windows[w, W_SUMS_END]):
                 heap_f[record + sums[s, S_OFFSET]] = 0.0
-                if sums[s, S_KIND] != COUNT:
+                if sums[s, S_KIND] > WHOLE:
                     heap_f[record + sums[s, S_OFFSET] + 1] = 0.0
 
 

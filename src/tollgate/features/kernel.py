@@ -9,14 +9,16 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from tollgate.features.heap import CLOCK, FREED, LATE, TOP, find, index_key, mix
+from tollgate.features.heap import CLOCK, FREED, LATE, TOP, borrowed, find, index_key, mix, prefetch, prefetch_slot
 from tollgate.features.heap import COUNT as ENTITIES
 from tollgate.features.history import advance, event_at, mask_of, new_record, product_error, push, remember, sweep
 from tollgate.features.layout import (
     BLOCK_WORDS,
     EVENT_WORDS,
+    EXPIRY,
     FROM_LABELS,
     FROM_VALUES,
+    HEAD,
     HORIZON,
     KEY_1,
     KEY_2,
@@ -40,6 +42,8 @@ from tollgate.features.layout import (
     RECORD_WORDS,
     SALT,
     SOURCE,
+    TAIL,
+    W_OFFSET,
     WATERMARK,
     WINDOWS,
     WINDOWS_END,
@@ -49,6 +53,8 @@ from tollgate.features.operators import run_rows
 OK, FULL = 0, 1
 MICROSECONDS = 1_000_000.0
 ABSENT = -1  # of a record: the entity is known, but nothing is kept of it yet
+HASHES, RECORDS, CLOCKS, SCRATCH_ROWS = range(4)  # rows of scratch
+LINE_WORDS = 8  # of a cache line
 _CODE_MASK = np.uint64(2**52 - 1)  # of an entity's key: what a float64 register can hold of it
 _SWEPT_PER_ENTITY = 4  # slots looked at for each new entity: garbage stays a fraction of what is alive
 
@@ -116,24 +122,42 @@ def _key_of(keys, table, tables, column):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _locate(index, heap, meta, keys, table, program, records, start, n):
+def _locate(index, heap, meta, keys, table, program, scratch, start, n):
     """Find or make the record of each transaction in one table; 0 where an entity of it is missing.
 
-    A pass of its own, so that the processor overlaps the cache misses of many rows.
+    In passes of their own, each of which asks for the memory that the next one needs: looking up one entity after the
+    other would wait for the memory every time.
     """
     tables, windows, _, _, _, _, _, _, _, memories, _ = program
     for i in range(n):
         key = _key_of(keys, table, tables, start + i)
-        if key == np.uint64(0):
-            records[i] = 0
-            continue
-        record = find(index, meta, key)
-        if record == 0:
-            if tables[table, SOURCE] == FROM_LABELS:
-                record = ABSENT
+        scratch[HASHES, i] = np.int64(key)
+        prefetch_slot(index, meta, key)
+    for i in range(n):
+        record = np.int64(0)
+        key = np.uint64(scratch[HASHES, i])
+        if key != np.uint64(0):
+            record = find(index, meta, key)
+            if record == 0:
+                if tables[table, SOURCE] == FROM_LABELS:
+                    record = ABSENT
+                else:
+                    record = new_record(index, heap, meta, table, key, tables, windows, memories)
             else:
-                record = new_record(index, heap, meta, table, key, tables, windows, memories)
-        records[i] = record
+                for word in range(0, tables[table, RECORD_WORDS], LINE_WORDS):
+                    prefetch(heap, record + word)
+        scratch[RECORDS, i] = record
+    if tables[table, WINDOWS] == tables[table, WINDOWS_END]:
+        return
+    words = tables[table, EVENT_WORDS]
+    for i in range(n):
+        record = scratch[RECORDS, i]
+        if record > 0 and heap[record + HEAD] != 0:
+            prefetch(heap, event_at(heap[record + HEAD], words))
+            for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
+                at = record + windows[w, W_OFFSET]
+                if heap[at + EXPIRY] <= scratch[CLOCKS, i]:
+                    prefetch(heap, event_at(heap[at + TAIL], words))
 
 
 @numba.njit(error_model="numpy", inline="always")
@@ -144,7 +168,7 @@ def _nothing(record, table, tables, outputs, regs, i):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, clocks, start, n):
+def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, start, n):
     """Take n transactions through the history of one kind of entity after the other."""
     tables, _, _, _, _, lanes, _, _, _, memories, outputs = program
     for table in range(tables.shape[0]):
@@ -153,13 +177,13 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, clo
         from_labels = tables[table, SOURCE] == FROM_LABELS
         has_windows = tables[table, WINDOWS] != tables[table, WINDOWS_END]
         has_memories = tables[table, MEMORIES] != tables[table, MEMORIES_END]
-        _locate(index, heap, meta, keys, table, program, records, start, n)
+        _locate(index, heap, meta, keys, table, program, scratch, start, n)
         for i in range(n):
-            record = records[i]
+            record = scratch[RECORDS, i]
             if record <= 0:
                 _nothing(record, table, tables, outputs, regs, i)
                 continue
-            t = max(time_us[start + i], heap[record + WATERMARK], clocks[i] - tables[table, HORIZON])
+            t = max(time_us[start + i], heap[record + WATERMARK], scratch[CLOCKS, i] - tables[table, HORIZON])
             if has_windows:
                 advance(heap, heap_f, meta, record, table, t, program)
             _read(heap, heap_f, record, table, t, tables, outputs, regs, i)
@@ -174,6 +198,35 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, clo
             if has_windows:
                 push(index, heap, heap_f, meta, record, table, t, mask, program, regs, i)
             heap[record + WATERMARK] = t
+
+
+@numba.njit(error_model="numpy", inline="always")
+def _part(words, number):
+    """Return one array of a packed program, int64 (rows, columns)."""
+    start, rows, columns = words[3 * number], words[3 * number + 1], words[3 * number + 2]
+    return words[start : start + rows * columns].reshape((rows, columns))
+
+
+@numba.njit(error_model="numpy", inline="always")
+def _unpack(words):
+    """Return the row operators before and after the state, zones, codes, results, and what the state is made of.
+
+    They come as one array, since handing over each by itself takes longer than a single event does.
+    """
+    state = (
+        _part(words, 5),
+        _part(words, 6),
+        _part(words, 7),
+        _part(words, 8),
+        _part(words, 9),
+        _part(words, 10),
+        _part(words, 11).reshape(-1),
+        _part(words, 12),
+        _part(words, 13),
+        _part(words, 14),
+        _part(words, 15),
+    )
+    return _part(words, 0), _part(words, 1), _part(words, 2), _part(words, 3), _part(words, 4), state
 
 
 @numba.njit(error_model="numpy")
@@ -194,35 +247,31 @@ def _compile(sources: str):
     """
 
     @numba.njit(cache=True, error_model="numpy", nogil=True)
-    def observe(
-        index, heap, heap_f, meta, time_us, keys, values, before, program, after, zones, codes, results, regs,
-        records, clocks, out,
-    ):  # fmt: skip
+    def observe(index, heap, meta, words, time_us, keys, values, regs, scratch, out):
         """Compute the features of n transactions and apply them to the state.
 
         Args:
-            index, heap, meta: The state, int64 each, see `heap`; `heap_f` is `heap` seen as float64.
+            index, heap, meta: The state, int64 each, see `heap`.
+            words: The compiled program, int64, see `_unpack`.
             time_us: int64 (n,).
             keys: uint64 (E, n).
             values: float64 (C, n).
-            before: int64 (K, OP_COLUMNS), row operators that the state reads; `after`: those that read the state.
-            program: tables, windows, sums, pointers, counters, lanes, stored values, chains, distincts, memories and
-                outputs: int64, see `layout`.
-            zones: int64 (Z, 3): zone, UTC time of a change in microseconds, offset from then on; sorted.
-            codes: int64 (K, 2): entities that are compared or counted as values, and their registers.
-            results: int64 (F,), the register of each feature.
             regs: float64 (R, chunk), scratch; the registers of constants are already filled.
-            records, clocks: int64 (chunk,), scratch.
+            scratch: int64 (SCRATCH_ROWS, chunk).
             out: float64 (n, F), written.
 
         Returns:
             OK, or FULL where the state could outgrow its reserve: then nothing was applied.
         """
         _ = sources
-        tables = program[0]
+        index, heap, meta, words = borrowed(index), borrowed(heap), borrowed(meta), borrowed(words)
+        time_us, keys, values = borrowed(time_us), borrowed(keys), borrowed(values)
+        regs, scratch, out = borrowed(regs), borrowed(scratch), borrowed(out)
+        heap_f = heap.view(np.float64)
+        before, after, zones, codes, results, program = _unpack(words)
         total = time_us.shape[0]
-        chunk = records.shape[0]
-        if _full(index, heap, meta, total, tables):
+        chunk = scratch.shape[1]
+        if _full(index, heap, meta, total, program[0]):
             return FULL
         now = values.shape[0]  # the register of the effective time
         for start in range(0, total, chunk):
@@ -234,7 +283,7 @@ def _compile(sources: str):
             for i in range(n):
                 regs[now, i] = time_us[start + i]
                 clock = max(clock, time_us[start + i])
-                clocks[i] = clock
+                scratch[CLOCKS, i] = clock
             meta[CLOCK] = clock
             for k in range(codes.shape[0]):
                 for i in range(n):
@@ -242,18 +291,17 @@ def _compile(sources: str):
                     regs[codes[k, 1], i] = math.nan if key == np.uint64(0) else np.float64(key & _CODE_MASK)
             run_rows(before, zones, regs, n)
             entities = meta[ENTITIES]
-            _visit(index, heap, heap_f, meta, time_us, keys, program, regs, records, clocks, start, n)
+            _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, start, n)
             if meta[ENTITIES] > entities:
                 sweep(index, heap, heap_f, meta, _SWEPT_PER_ENTITY * (meta[ENTITIES] - entities), clock, program)
             run_rows(after, zones, regs, n)
-            for f in range(results.shape[0]):
-                source = results[f]
-                for i in range(n):
-                    out[start + i, f] = regs[source, i]
+            for i in range(n):
+                for f in range(results.shape[0]):
+                    out[start + i, f] = regs[results[f, 0], i]
         return OK
 
     @numba.njit(cache=True, error_model="numpy", nogil=True)
-    def learn(index, heap, heap_f, meta, available_us, keys, program, regs):
+    def learn(index, heap, meta, words, available_us, keys, regs):
         """Apply n labels of fraud, in order of arrival, to the histories that are made of labels.
 
         Args:
@@ -264,6 +312,10 @@ def _compile(sources: str):
             OK, or FULL: then nothing was applied.
         """
         _ = sources
+        index, heap, meta, words = borrowed(index), borrowed(heap), borrowed(meta), borrowed(words)
+        available_us, keys, regs = borrowed(available_us), borrowed(keys), borrowed(regs)
+        heap_f = heap.view(np.float64)
+        program = _unpack(words)[5]
         tables, windows, _, _, _, _, _, _, _, memories, _ = program
         if _full(index, heap, meta, available_us.shape[0], tables):
             return FULL

@@ -41,7 +41,7 @@ FROM_TRANSACTIONS, FROM_LABELS, FROM_VALUES = range(3)
     WINDOW_COLUMNS,
 ) = range(10)  # fmt: skip
 S_KIND, S_VALUE, S_LANE, S_OFFSET, SUM_COLUMNS = range(5)
-COUNT, SUM, SQUARE = range(3)
+COUNT, WHOLE, SUM, SQUARE = range(4)  # the first two are sums of whole numbers, one word each
 P_CHAIN, P_OFFSET, POINTER_COLUMNS = range(3)
 K_DISTINCT, K_OFFSET, COUNTER_COLUMNS = range(3)
 

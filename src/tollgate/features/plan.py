@@ -29,6 +29,17 @@ class Program(NamedTuple):
     constants: tuple[tuple[int, float], ...]  # registers that never change
     registers: int
 
+    def pack(self) -> Ints:
+        """Return all arrays in one, int64: start, rows and columns of each, then their words; see `kernel._unpack`."""
+        parts = [self.before, self.after, self.zones, self.codes, self.results, *self.state]
+        matrices = [part[:, None] if part.ndim == 1 else part for part in parts]
+        start = 3 * len(matrices)
+        header: list[int] = []
+        for one in matrices:
+            header += [start, *one.shape]
+            start += one.size
+        return np.concatenate([np.asarray(header, dtype=np.int64), *(one.reshape(-1) for one in matrices)])
+
 
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:

@@ -202,7 +202,7 @@ class _Places:
         for span in spans:
             kept = table.windows[span]
             for place, (kind, _, _) in enumerate(kept.sums):
-                words = layout.COUNT_WORDS if kind == layout.COUNT else layout.SUM_WORDS
+                words = layout.SUM_WORDS if kind > layout.WHOLE else layout.COUNT_WORDS
                 self._take(("sums", span, place), words)
             for place in range(len(kept.pointers)):
                 self._take(("pointers", span, place), layout.POINTER_WORDS)
