@@ -19,8 +19,6 @@ from tollgate.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
 
-SNAPSHOT_EVERY = 50_000  # transactions: fewer are replayed in about a second
-
 Progress = Callable[[int, int], None]
 
 
@@ -58,15 +56,12 @@ class Recovery:
             progress: Told how many of how many transactions are applied.
         """
         arrivals, position = self._restore()
-        start = position
         for part in self._ledger.replay(after=position):
             known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
             batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
             arrivals.observe(batch, np.array(known, dtype=np.int64))
             position += len(part)
-            progress(position, self._ledger.transactions)
-        if position - start >= SNAPSHOT_EVERY:
-            self.save(arrivals)
+            progress(position, max(position, self._ledger.transactions))
         return arrivals
 
     def save(self, arrivals: Arrivals) -> None:
@@ -77,7 +72,7 @@ class Recovery:
             save(
                 arrivals.engine,
                 self._snapshots.path,
-                self._ledger.transactions,
+                arrivals.engine.observed,  # each recorded transaction once: its number is the position
                 waiting=arrivals.pending,
                 key_check=self._key_check(self._snapshots.hash_key),
             )

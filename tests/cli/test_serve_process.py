@@ -91,3 +91,34 @@ def test_bad_requests_over_a_real_socket_get_their_codes(workspace):
         assert server.predict(good)[0] == 200
         assert server.predict(good | {"amount": 1.0})[0] == 409
         assert np.sum(list(server.get("/health")["decisions"].values())) == 1
+
+
+def test_a_backfill_beside_a_running_server_and_a_stop_leave_states_that_the_next_start_takes_up(
+    workspace, monkeypatch
+):
+    from cli import running
+
+    monkeypatch.setitem(running.ENVIRONMENT, "TOLLGATE_HASH_KEY", "a secret of enough bytes")
+    rows = bodies(workspace, 60)
+    with serving(cwd=workspace) as server:
+        server.predict(rows[:30])
+        printed = tollgate("backfill", cwd=workspace)
+        assert "after 30 transactions" in printed
+        answers = server.predict(rows[30:])[1]
+    (state,) = workspace.glob("tollgate.db.*.state")
+    with serving(cwd=workspace) as server:
+        assert server.get("/health")["features"]["transactions"] == 60
+        assert server.predict(rows[30:])[1] == answers
+    log = (workspace / "server.log").read_text()
+    assert "snapshot" not in log.split("ready: bundle")[-1]
+    state.write_bytes(b"damaged")
+    with serving(cwd=workspace) as server:
+        assert server.get("/health")["features"]["transactions"] == 60
+    assert "rebuild the state from the ledger" in (workspace / "server.log").read_text()
+
+
+def test_a_backfill_without_a_lasting_key_says_what_is_missing(workspace, monkeypatch):
+    from cli import running
+
+    monkeypatch.delitem(running.ENVIRONMENT, "TOLLGATE_HASH_KEY", raising=False)
+    assert "TOLLGATE_HASH_KEY" in tollgate("backfill", cwd=workspace, expect=2)

@@ -187,6 +187,19 @@ def test_it_is_refused_wherever_one_bit_has_changed(tmp_path_factory, data):
     assert refused(path, key_check=b"") in ("damaged_snapshot", "other_format")
 
 
+def test_no_flipped_bit_of_its_beginning_does_more_than_refuse_it(tmp_path):
+    """A level of the index that was read as 2**50 once asked for that much memory."""
+    engine = FeatureEngine(COUNT, SMALL)
+    engine.observe(batch_of([payment(i) for i in range(20)]))
+    path = tmp_path / "state"
+    save(engine, path, 20)
+    content = path.read_bytes()
+    for place in range(600):
+        for bit in (1, 64):
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            assert refused(path, key_check=b"") in ("damaged_snapshot", "other_format"), (place, bit)
+
+
 def test_something_else_is_no_snapshot(tmp_path):
     path = tmp_path / "state"
     path.write_bytes(b"PAR1" * 100)

@@ -6,12 +6,13 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from tollgate import __version__
+from tollgate.cli.backfill import backfill
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.scoring import score
@@ -88,6 +89,7 @@ def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOpti
 
 
 app.add_typer(features)
+app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)
 app.command()(serve)
@@ -103,9 +105,3 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def describe() -> dict[str, Any]:
-    """Return the names and summaries of the commands."""
-    group = typer.main.get_command(app)
-    return {name: command.get_short_help_str() for name, command in getattr(group, "commands", {}).items()}

@@ -49,7 +49,7 @@ def serve(
         port=port if port is not None else settings.serve.port,
     )
     with closing(Ledger(settings.ledger.url, settings.ledger.durability)) as ledger:
-        scorer = Scorer(Recovery(plan, reader, ledger, snapshots_of(settings, key)), judge, ledger, now_us)
+        scorer = Scorer(Recovery(plan, reader, ledger, snapshots_of(settings, plan, key)), judge, ledger, now_us)
         app = PredictApp(reader, scorer, ledger, limits, now_us)
 
         def say(url: str) -> None:

@@ -22,6 +22,7 @@ from tollgate.explain import Explainer
 from tollgate.features import FeaturePlan
 from tollgate.features.payments import PAYMENT_FEATURES
 from tollgate.features.plan import compile_plan, plan_from_data
+from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
 from tollgate.files import LabelFields, Rejected, TransactionFile, rejected_line
 from tollgate.intake import TransactionReader
@@ -33,6 +34,7 @@ from tollgate.scorer import Floats, Judge
 DEFAULT_CONFIG = Path("tollgate.toml")
 HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
+_DIGEST_DIGITS = 12  # of a plan: tells the states of different features apart
 
 OUT = Console()
 ERR = Console(stderr=True)
@@ -74,12 +76,12 @@ def hash_key() -> bytes:
     return key
 
 
-def snapshots_of(config: Config, key: bytes) -> Snapshots | None:
-    """Return where to save the feature state: beside the ledger, if the hash key outlives this process."""
-    path = make_url(config.ledger.url).database
-    if HASH_KEY_VARIABLE not in os.environ or path is None:
+def snapshots_of(config: Config, plan: FeaturePlan, key: bytes) -> Snapshots | None:
+    """Return where to save the state of a plan: beside the ledger, if the hash key outlives this process."""
+    ledger = make_url(config.ledger.url).database
+    if HASH_KEY_VARIABLE not in os.environ or ledger is None:
         return None
-    return Snapshots(Path(path + ".state"), key)
+    return Snapshots(Path(f"{ledger}.{plan_digest(plan)[:_DIGEST_DIGITS]}.state"), key)
 
 
 def features_of(config: Config) -> FeaturePlan:

@@ -34,6 +34,7 @@ _MAGIC = b"TOLLGATE"
 _PREFIX = struct.Struct("<8sII")  # magic, format, bytes of the header
 _MAX_HEADER_BYTES = 1 << 20
 _DIGEST_BYTES = 32
+_MAX_LEVEL = 62  # of the index: a word has no room for more
 _WORD_BYTES = 8
 _SLOT_WORDS = 2
 _PART_BYTES = 16 << 20  # written, read and digested at a time
@@ -266,7 +267,7 @@ def _read(source: _Input, plan: FeaturePlan, max_bytes: int, key_check: bytes) -
     if header.meta_words != meta.size:
         raise source.damaged(f"{header.meta_words} words of bookkeeping instead of {meta.size}")
     source.fill(meta)
-    known = int(meta[LEVEL]) >= FIRST_LEVEL and _index_range(meta) == (header.index_start, end)
+    known = FIRST_LEVEL <= int(meta[LEVEL]) < _MAX_LEVEL and _index_range(meta) == (header.index_start, end)
     if not known or meta[TOP] != header.heap_words:
         raise source.damaged("bookkeeping that contradicts its header")
     source.fill(index[header.index_start : end])
