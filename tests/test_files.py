@@ -9,7 +9,8 @@ import pytest
 
 from tollgate.config import parse_config
 from tollgate.errors import InputError
-from tollgate.files import LabelFields, TransactionFile, rejected_line
+from tollgate.files import TransactionFile, rejected_line
+from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
 from tollgate.money import Money
 from tollgate.schema import payment_schema

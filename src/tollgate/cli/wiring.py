@@ -24,7 +24,8 @@ from tollgate.features.payments import PAYMENT_FEATURES
 from tollgate.features.plan import compile_plan, plan_from_data
 from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
-from tollgate.files import LabelFields, Rejected, TransactionFile, rejected_line
+from tollgate.files import Rejected, TransactionFile, rejected_line
+from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy

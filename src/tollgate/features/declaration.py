@@ -12,14 +12,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any
 
-from tollgate.duration import format_duration, parse_duration_us
 from tollgate.errors import ConfigError
 from tollgate.features.operators import ROW_OPERATORS
-
-SECONDS_PER_HOUR = 3600
-DEFAULT_HORIZON = "90d"  # for how long an entity that was seen counts as known
 
 Scalar = str | int | float | bool
 
@@ -61,72 +57,72 @@ class Expr:
 
     def is_missing(self) -> Expr:
         """1 where the value is missing, else 0."""
-        return _row("is_missing", self)
+        return row("is_missing", self)
 
     def fill(self, value: Expr | Scalar) -> Expr:
         """Return the value, or `value` where it is missing."""
-        return _row("fill", self, value)
+        return row("fill", self, value)
 
     def clip(self, low: Expr | Scalar, high: Expr | Scalar) -> Expr:
         """Return the value, held between `low` and `high`."""
-        return _row("minimum", _row("maximum", self, low), high)
+        return row("minimum", row("maximum", self, low), high)
 
     def __add__(self, other: Expr | Scalar) -> Expr:
-        return _row("add", self, other)
+        return row("add", self, other)
 
     def __radd__(self, other: Expr | Scalar) -> Expr:
-        return _row("add", other, self)
+        return row("add", other, self)
 
     def __sub__(self, other: Expr | Scalar) -> Expr:
-        return _row("sub", self, other)
+        return row("sub", self, other)
 
     def __rsub__(self, other: Expr | Scalar) -> Expr:
-        return _row("sub", other, self)
+        return row("sub", other, self)
 
     def __mul__(self, other: Expr | Scalar) -> Expr:
-        return _row("mul", self, other)
+        return row("mul", self, other)
 
     def __rmul__(self, other: Expr | Scalar) -> Expr:
-        return _row("mul", other, self)
+        return row("mul", other, self)
 
     def __truediv__(self, other: Expr | Scalar) -> Expr:
-        return _row("div", self, other)
+        return row("div", self, other)
 
     def __rtruediv__(self, other: Expr | Scalar) -> Expr:
-        return _row("div", other, self)
+        return row("div", other, self)
 
     def __neg__(self) -> Expr:
-        return _row("neg", self)
+        return row("neg", self)
 
     def __abs__(self) -> Expr:
-        return _row("abs", self)
+        return row("abs", self)
 
     def __lt__(self, other: Expr | Scalar) -> Expr:
-        return _row("lt", self, other)
+        return row("lt", self, other)
 
     def __le__(self, other: Expr | Scalar) -> Expr:
-        return _row("le", self, other)
+        return row("le", self, other)
 
     def __gt__(self, other: Expr | Scalar) -> Expr:
-        return _row("gt", self, other)
+        return row("gt", self, other)
 
     def __ge__(self, other: Expr | Scalar) -> Expr:
-        return _row("ge", self, other)
+        return row("ge", self, other)
 
     def __eq__(self, other: object) -> Expr:  # type: ignore[override]  # as in Polars: a feature, not a bool
-        return _row("eq", self, other)
+        return row("eq", self, other)
 
     def __ne__(self, other: object) -> Expr:  # type: ignore[override]
-        return _row("ne", self, other)
+        return row("ne", self, other)
 
     def __and__(self, other: Expr | Scalar) -> Expr:
-        return _row("and", self, other)
+        return row("and", self, other)
 
     def __or__(self, other: Expr | Scalar) -> Expr:
-        return _row("or", self, other)
+        return row("or", self, other)
 
     def __invert__(self) -> Expr:
-        return _row("not", self)
+        return row("not", self)
 
     __hash__ = None  # type: ignore[assignment]  # use `identity`
 
@@ -139,7 +135,8 @@ def constant(value: Scalar) -> Expr:
     return Expr("constant", params=(("value", value),), name=str(value).replace(".", "_").replace("-", "minus_"))
 
 
-def _row(op: str, *operands: object) -> Expr:
+def row(op: str, *operands: object) -> Expr:
+    """Return a row operator applied to expressions or plain values."""
     args = tuple(_operand(operand) for operand in operands)
     name = f"{op}_{args[0].name}" if len(args) == 1 else f"{args[0].name}_{op}_{args[1].name}"
     return Expr(op, args, name=name)
@@ -155,17 +152,17 @@ def _operand(value: object) -> Expr:
 
 def log1p(value: Expr) -> Expr:
     """ln(1 + value); missing where the value is -1 or less."""
-    return _row("log1p", value)
+    return row("log1p", value)
 
 
 def sin(value: Expr) -> Expr:
     """The sine of `value`, in radians."""
-    return _row("sin", value)
+    return row("sin", value)
 
 
 def cos(value: Expr) -> Expr:
     """The cosine of `value`, in radians."""
-    return _row("cos", value)
+    return row("cos", value)
 
 
 def cyclical(value: Expr, period: float) -> list[Expr]:
@@ -219,217 +216,6 @@ class LocalTime:
 
 
 tx = Transaction()
-
-
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """Someone or something with a history, known by one column or by a pair of them (a card at a merchant)."""
-
-    columns: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """`card` for `card_id`, `card_merchant` for the pair."""
-        return "_".join(column.removesuffix("_id") for column in self.columns)
-
-    @overload
-    def count(self, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
-    @overload
-    def count(self, *, over: list[str], where: Expr | None = None, delay: str | None = None) -> list[Expr]: ...
-    def count(self, *, over: str | list[str], where: Expr | None = None, delay: str | None = None) -> Expr | list[Expr]:
-        """How many of its transactions lie in the window; 0 where there is none."""
-        return self._window("count", None, over, where, delay)
-
-    @overload
-    def sum(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
-    @overload
-    def sum(
-        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
-    ) -> list[Expr]: ...
-    def sum(
-        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
-    ) -> Expr | list[Expr]:
-        """The sum of `value` over the window, leaving out where it is missing; 0 where there is none."""
-        return self._window("sum", value, over, where, delay)
-
-    @overload
-    def mean(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
-    @overload
-    def mean(
-        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
-    ) -> list[Expr]: ...
-    def mean(
-        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
-    ) -> Expr | list[Expr]:
-        """The mean of `value` over the window; missing where there is none."""
-        return self._window("mean", value, over, where, delay)
-
-    @overload
-    def std(self, value: Expr, *, over: str, where: Expr | None = None, delay: str | None = None) -> Expr: ...
-    @overload
-    def std(
-        self, value: Expr, *, over: list[str], where: Expr | None = None, delay: str | None = None
-    ) -> list[Expr]: ...
-    def std(
-        self, value: Expr, *, over: str | list[str], where: Expr | None = None, delay: str | None = None
-    ) -> Expr | list[Expr]:
-        """The sample standard deviation of `value` over the window; missing below two values."""
-        return self._window("std", value, over, where, delay)
-
-    @overload
-    def min(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
-    @overload
-    def min(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def min(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
-        """The smallest `value` in the window; missing where there is none."""
-        return self._window("min", value, over, where)
-
-    @overload
-    def max(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
-    @overload
-    def max(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def max(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
-        """The largest `value` in the window; missing where there is none."""
-        return self._window("max", value, over, where)
-
-    @overload
-    def distinct(self, value: Expr, *, over: str, where: Expr | None = None) -> Expr: ...
-    @overload
-    def distinct(self, value: Expr, *, over: list[str], where: Expr | None = None) -> list[Expr]: ...
-    def distinct(self, value: Expr, *, over: str | list[str], where: Expr | None = None) -> Expr | list[Expr]:
-        """How many different values lie in the window: merchants of a card, cards on a device."""
-        return self._window("distinct", value, over, where)
-
-    def zscore(self, value: Expr, *, over: str) -> Expr:
-        """How many standard deviations `value` lies above the mean of its own history in the window."""
-        spread = (value - self.mean(value, over=over)) / self.std(value, over=over)
-        return spread.named(f"{self.name}_{value.name}_zscore_{over}")
-
-    def ratio(self, value: Expr, *, over: str) -> Expr:
-        """`value` over the mean of its own history in the window."""
-        return (value / self.mean(value, over=over)).named(f"{self.name}_{value.name}_ratio_{over}")
-
-    @overload
-    def fraud_count(self, *, over: str) -> Expr: ...
-    @overload
-    def fraud_count(self, *, over: list[str]) -> list[Expr]: ...
-    def fraud_count(self, *, over: str | list[str]) -> Expr | list[Expr]:
-        """How many of its transactions became known as fraud in the window: it moves when a label arrives."""
-        if not isinstance(over, str):
-            return [self.fraud_count(over=one) for one in over]
-        return Expr(
-            "fraud_count", params=(("entity", self.columns), ("over_us", _window_us(over))),
-            name=f"{self.name}_fraud_count_{over}",
-        )  # fmt: skip
-
-    @overload
-    def fraud_rate(self, *, over: str, delay: str) -> Expr: ...
-    @overload
-    def fraud_rate(self, *, over: list[str], delay: str) -> list[Expr]: ...
-    def fraud_rate(self, *, over: str | list[str], delay: str) -> Expr | list[Expr]:
-        """Frauds that became known in the window, over its transactions of one `delay` before.
-
-        With labels that all take `delay`, it is the share of fraud among those transactions.
-        """
-        if not isinstance(over, str):
-            return [self.fraud_rate(over=one, delay=delay) for one in over]
-        rate = self.fraud_count(over=over) / self.count(over=over, delay=delay)
-        return rate.named(f"{self.name}_fraud_rate_{over}")
-
-    def seconds_since_last(self, *, where: Expr | None = None, within: str = DEFAULT_HORIZON) -> Expr:
-        """Seconds since its last transaction, or its last one `where`; missing where that is older than `within`."""
-        return self._recency("since_last", "seconds_since_last", within, where=where)
-
-    def seconds_since_first(self, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """Seconds since it was first seen: its age. After a pause longer than `within` it counts as new."""
-        return self._recency("since_first", "seconds_since_first", within)
-
-    def last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """`value` at its last transaction that had one; missing where that is older than `within`."""
-        return self._recency("last", f"last_{value.name}", within, value)
-
-    def same_as_last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """1 where `value` is what it was at the last transaction that had one, else 0."""
-        return (self.last(value, within=within) == value).named(f"{self.name}_same_{value.name}")
-
-    def distance_km(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
-        """Distance from the last known place of its transactions to this one, in km, as the crow flies."""
-        lat, lon = getattr(tx, f"{location}_lat"), getattr(tx, f"{location}_lon")
-        there = self.last(lat, within=within), self.last(lon, within=within)
-        return haversine_km(*there, lat, lon).named(f"{self.name}_distance_km")
-
-    def speed_kmh(self, location: str = "location", *, within: str = DEFAULT_HORIZON) -> Expr:
-        """Speed at which one would have travelled from that place, in km/h; above an airliner's is impossible.
-
-        Less than a second between two transactions counts as a second.
-        """
-        located = ~getattr(tx, f"{location}_lat").is_missing()
-        hours = _row("maximum", self.seconds_since_last(where=located, within=within), 1) / SECONDS_PER_HOUR
-        return (self.distance_km(location, within=within) / hours).named(f"{self.name}_speed_kmh")
-
-    def is_new(self, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """1 where it was not seen `within` that time, else 0."""
-        return self._recency("is_new", "is_new", within)
-
-    def is_new_for(self, other: Entity, *, within: str = DEFAULT_HORIZON) -> Expr:
-        """1 where it was not seen together with `other` `within` that time, else 0: a new device of a card."""
-        pair = Entity((*self.columns, *other.columns))
-        return pair.is_new(within=within).named(f"{self.name}_is_new_for_{other.name}")
-
-    def _recency(self, op: str, suffix: str, within: str, value: Expr | None = None, where: Expr | None = None) -> Expr:
-        name = f"{self.name}_{suffix}" + ("" if where is None else f"_where_{where.name}")
-        return Expr(
-            op,
-            tuple(arg for arg in (value, where) if arg is not None),
-            (("entity", self.columns), ("where", where is not None), ("within_us", _window_us(within))),
-            name,
-        )
-
-    def _window(
-        self,
-        aggregate: str,
-        value: Expr | None,
-        over: str | list[str],
-        where: Expr | None,
-        delay: str | None = None,
-    ) -> Expr | list[Expr]:
-        if not isinstance(over, str):
-            made = [self._window(aggregate, value, one, where, delay) for one in over]
-            return [expr for expr in made if isinstance(expr, Expr)]
-        duration_us = _window_us(over)
-        middle = "" if value is None else f"{value.name.removesuffix('_id')}_"
-        suffix = "" if where is None else f"_where_{where.name}"
-        suffix += "" if delay is None else f"_delay_{delay}"
-        return Expr(
-            "window",
-            tuple(arg for arg in (value, where) if arg is not None),
-            (
-                ("aggregate", aggregate),
-                ("delay_us", 0 if delay is None else _window_us(delay)),
-                ("entity", self.columns),
-                ("over_us", duration_us),
-                ("where", where is not None),
-            ),
-            f"{self.name}_{middle}{aggregate}_{format_duration(duration_us)}{suffix}",
-        )
-
-
-def _window_us(text: str) -> int:
-    duration_us = parse_duration_us(text)
-    if duration_us == 0:
-        raise ConfigError("bad_duration", f"expected a window longer than {text!r}")
-    return duration_us
-
-
-def entity(*columns: str) -> Entity:
-    """Return the entity known by a column, or by a pair of columns: `entity("card_id")`.
-
-    Raises:
-        ConfigError: Not one or two different columns.
-    """
-    if not 1 <= len(columns) <= 2 or len(set(columns)) != len(columns):
-        raise ConfigError("bad_feature", f"expected one or two different entity columns, but got {columns!r}")
-    return Entity(columns)
 
 
 def to_data(expr: Expr) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from tollgate.features.heap import CLOCK, FREED, LATE, TOP, borrowed, find, index_key, mix, prefetch, prefetch_slot
+from tollgate.features.heap import CLOCK, LATE, TOP, borrowed, find, index_key, mix, prefetch, prefetch_slot
 from tollgate.features.heap import COUNT as ENTITIES
-from tollgate.features.history import advance, event_at, mask_of, new_record, product_error, push, remember, sweep
+from tollgate.features.history import advance, event_at, mask_of, product_error, push, remember
 from tollgate.features.layout import (
     BLOCK_WORDS,
     EVENT_WORDS,
@@ -36,7 +36,6 @@ from tollgate.features.layout import (
     OUT_NEW,
     OUT_STD,
     OUT_SUM,
-    OUT_VALUE,
     OUTPUTS,
     OUTPUTS_END,
     RECORD_WORDS,
@@ -49,6 +48,7 @@ from tollgate.features.layout import (
     WINDOWS_END,
 )
 from tollgate.features.operators import run_rows
+from tollgate.features.records import new_record, sweep
 
 OK, FULL = 0, 1
 MICROSECONDS = 1_000_000.0
@@ -58,7 +58,7 @@ LINE_WORDS = 8  # of a cache line
 _CODE_MASK = np.uint64(2**52 - 1)  # of an entity's key: what a float64 register can hold of it
 _SWEPT_PER_ENTITY = 4  # slots looked at for each new entity: garbage stays a fraction of what is alive
 
-_SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py")
+_SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py", "records.py")
 
 
 @numba.njit(error_model="numpy", inline="always")
@@ -343,6 +343,5 @@ def _digest() -> str:
     return sha256(b"".join((folder / name).read_bytes() for name in _SOURCES)).hexdigest()
 
 
-observe, learn = _compile(_digest())
-
-__all__ = ["FREED", "FULL", "OK", "OUT_VALUE", "learn", "observe"]
+SOURCES_DIGEST = _digest()  # of all that is compiled: another one may lay the state out otherwise
+observe, learn = _compile(SOURCES_DIGEST)

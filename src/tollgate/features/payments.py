@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tollgate.features.declaration import Expr, entity, log1p, tx
+from tollgate.features.declaration import Expr, log1p, tx
+from tollgate.features.entities import entity
 
 _CARD, _CUSTOMER, _MERCHANT = entity("card_id"), entity("customer_id"), entity("merchant_id")
 _DEVICE, _IP, _PAIR = entity("device_id"), entity("ip"), entity("card_id", "merchant_id")

@@ -27,6 +27,7 @@ from tollgate.errors import SnapshotError
 from tollgate.features.arrivals import Waiting
 from tollgate.features.engine import DEFAULT_MAX_BYTES, FeatureEngine
 from tollgate.features.heap import CURSOR, FIRST_LEVEL, LEVEL, NO_MIGRATION, TOP
+from tollgate.features.kernel import SOURCES_DIGEST
 from tollgate.features.plan import FeaturePlan
 
 FORMAT = 1  # one more with each change that an older Tollgate would misread
@@ -39,7 +40,6 @@ _WORD_BYTES = 8
 _SLOT_WORDS = 2
 _PART_BYTES = 16 << 20  # written, read and digested at a time
 # What gives the words of the state their meaning: after a change in any of them, an old state may mean something else.
-_SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py")
 
 Words = NDArray[np.int64]
 
@@ -149,12 +149,10 @@ def plan_digest(plan: FeaturePlan) -> str:
     """
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     program = plan.program
-    for array in (program.before, *program.state, program.after, program.zones, program.codes, program.results):
-        digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
+    digest.update(program.pack().astype("<i8").tobytes())
     digest.update(repr((program.constants, program.registers, plan.money_scale)).encode())
     digest.update(msgspec.json.encode(plan.schema.columns))
-    for name in _SOURCES:
-        digest.update((Path(__file__).parent / name).read_bytes())
+    digest.update(SOURCES_DIGEST.encode())
     return digest.hexdigest()
 
 
