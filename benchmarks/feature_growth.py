@@ -104,6 +104,23 @@ def by_entities(rng: np.random.Generator, few: int, many: int, events: int) -> E
     return EntityGrowth(*costs, lines=5, line_ns=_line_ns(rng, state_bytes))
 
 
+def longest_call_ms(rng: np.random.Generator, cards: int, rows: int = 64) -> tuple[float, float]:
+    """Return the 99.9th percentile and the longest of all calls that bring `cards` new entities, `rows` a call.
+
+    A hash table that is rehashed at once would stop for seconds at such a size; what is left here beside the scheduler
+    of the operating system is the first touch of new pages.
+    """
+    engine = FeatureEngine(compile_plan([*_CARD.count(over=["1h", "1d"])], _SCHEMA, 100.0))
+    spent = []
+    for start in range(0, cards, _ROWS):
+        (part,) = _batches(np.arange(start, start + _ROWS), np.full(_ROWS, _START_US), rng)
+        for batch in [part.take(slice(at, at + rows)) for at in range(0, _ROWS, rows)]:
+            begun = time.perf_counter_ns()
+            engine.observe(batch)
+            spent.append(time.perf_counter_ns() - begun)
+    return float(np.percentile(spent, 99.9)) / 1e6, max(spent) / 1e6
+
+
 def _line_ns(rng: np.random.Generator, state_bytes: int) -> float:
     """Return nanoseconds for reading one cache line at random among so many bytes, beyond one that is in cache."""
     lines = state_bytes // 8 // _LINE_WORDS

@@ -22,7 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks import feature_live, feature_replay
-from benchmarks.feature_growth import EntityGrowth, by_entities, by_window
+from benchmarks.feature_growth import EntityGrowth, by_entities, by_window, longest_call_ms
 from benchmarks.feature_list import HANDBOOK_ITEMS, ITEMS, MONEY_SCALE, Item, history
 from benchmarks.table import Progress, finish, show
 from tollgate.config import Config, read_config
@@ -282,7 +282,12 @@ def show_live(spent: NDArray[np.int64], peers: dict[str, float | None]) -> None:
 
 
 def show_growth(
-    windows: tuple[float, float], entities: EntityGrowth, sizes: Sizes, grown: tuple[float, float], bits: int
+    windows: tuple[float, float],
+    entities: EntityGrowth,
+    pauses_ms: tuple[float, float],
+    sizes: Sizes,
+    grown: tuple[float, float],
+    bits: int,
 ) -> None:
     rows = [
         ("ns an event, windows of 1h / 30d", f"{windows[0]:.0f} / {windows[1]:.0f}", f"{windows[1] / windows[0]:.2f}x"),
@@ -295,6 +300,11 @@ def show_growth(
             "  less the cache lines it must fetch",
             f"{entities.lines} x {entities.line_ns:.0f} ns",
             f"{entities.beyond_misses:.2f}x",
+        ),
+        (
+            f"ms for 64 new entities, up to {sizes.many:,}: p99.9 / longest",
+            f"{pauses_ms[0]:.2f} / {pauses_ms[1]:.2f}",
+            "",
         ),
         ("bytes of state an event, days 1-15 / 16-30", f"{grown[0]:.0f} / {grown[1]:.0f}", ""),
         (f"bits that differ between live and replay, {sizes.live:,} events", f"{bits}", ""),
@@ -327,9 +337,10 @@ def measure(sizes: Sizes, folder: Path, say: Progress) -> dict[str, float | None
     short, long = (by_window(np.random.default_rng(SEED), window, sizes.growth, 10_000) for window in ("1h", "30d"))
     say("growth with entities")
     entities = by_entities(np.random.default_rng(SEED), sizes.few, sizes.many, sizes.growth)
+    pauses_ms = longest_call_ms(np.random.default_rng(SEED), sizes.many)
     show_replay(streams)
     show_live(spent, lives)
-    show_growth((short, long), entities, sizes, grown, bits)
+    show_growth((short, long), entities, pauses_ms, sizes, grown, bits)
     p50, p999 = np.percentile(spent, (50, 99.9)) / 1e3
     return {
         "replay_per_s": rate,
