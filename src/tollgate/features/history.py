@@ -283,6 +283,14 @@ def _chain(heap, heap_f, record, c, position, event, words, chains):
 
 
 @numba.njit(error_model="numpy", inline="always")
+def value_key(entity, value, table, tables):
+    """Return the index key of one of the values that are told apart in the history of an entity; all int64 words."""
+    return index_key(
+        mix(np.uint64(entity) ^ mix(np.uint64(value), np.uint64(1)), np.uint64(tables[table, SALT])), table
+    )
+
+
+@numba.njit(error_model="numpy", inline="always")
 def _newest_before(index, heap, meta, record, d, t, position, event, words, program):
     """Mark an event as the newest of its value; return when the one before it was, or NO_TIME.
 
@@ -291,10 +299,7 @@ def _newest_before(index, heap, meta, record, d, t, position, event, words, prog
     tables, _, _, _, _, _, _, _, distincts, _, _ = program
     values = distincts[d, D_TABLE]
     bit = np.int64(1) << distincts[d, D_BIT]
-    value = np.uint64(heap[event + distincts[d, D_VALUE]])
-    key = index_key(
-        mix(np.uint64(heap[record + R_KEY]) ^ mix(value, np.uint64(1)), np.uint64(tables[values, SALT])), values
-    )
+    key = value_key(heap[record + R_KEY], heap[event + distincts[d, D_VALUE]], values, tables)
     known = find(index, meta, key)
     before = NO_TIME
     if known == 0:

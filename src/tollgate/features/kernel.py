@@ -11,11 +11,16 @@ import numpy as np
 
 from tollgate.features.heap import CLOCK, LATE, TOP, borrowed, find, index_key, mix, prefetch, prefetch_slot
 from tollgate.features.heap import COUNT as ENTITIES
-from tollgate.features.history import advance, event_at, mask_of, product_error, push, remember
+from tollgate.features.history import advance, event_at, mask_of, product_error, push, remember, value_key
 from tollgate.features.layout import (
     BLOCK_WORDS,
+    D_TABLE,
+    D_VALUE,
+    DISTINCTS,
+    DISTINCTS_END,
     EVENT_WORDS,
     EXPIRY,
+    FIRST_VALUE,
     FROM_LABELS,
     FROM_VALUES,
     HEAD,
@@ -38,10 +43,12 @@ from tollgate.features.layout import (
     OUT_SUM,
     OUTPUTS,
     OUTPUTS_END,
+    R_KEY,
     RECORD_WORDS,
     SALT,
     SOURCE,
     TAIL,
+    VALUES,
     W_OFFSET,
     WATERMARK,
     WINDOWS,
@@ -122,7 +129,7 @@ def _key_of(keys, table, tables, column):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _locate(index, heap, meta, keys, table, program, scratch, start, n):
+def _locate(index, heap, meta, keys, table, program, regs, scratch, start, n):
     """Find or make the record of each transaction in one table; 0 where an entity of it is missing.
 
     In passes of their own, each of which asks for the memory that the next one needs: looking up one entity after the
@@ -147,17 +154,40 @@ def _locate(index, heap, meta, keys, table, program, scratch, start, n):
                 for word in range(0, tables[table, RECORD_WORDS], LINE_WORDS):
                     prefetch(heap, record + word)
         scratch[RECORDS, i] = record
-    if tables[table, WINDOWS] == tables[table, WINDOWS_END]:
-        return
+    if tables[table, WINDOWS] != tables[table, WINDOWS_END]:
+        _approach(index, heap, meta, table, program, regs, scratch, n)
+
+
+@numba.njit(error_model="numpy", inline="always")
+def _approach(index, heap, meta, table, program, regs, scratch, n):
+    """Ask for the events that will enter and leave windows, and for the values that will be told apart."""
+    tables, windows, _, _, _, _, stored, _, distincts, _, _ = program
     words = tables[table, EVENT_WORDS]
+    bits = regs.view(np.int64)
     for i in range(n):
         record = scratch[RECORDS, i]
-        if record > 0 and heap[record + HEAD] != 0:
-            prefetch(heap, event_at(heap[record + HEAD], words))
-            for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
-                at = record + windows[w, W_OFFSET]
-                if heap[at + EXPIRY] <= scratch[CLOCKS, i]:
-                    prefetch(heap, event_at(heap[at + TAIL], words))
+        if record <= 0 or heap[record + HEAD] == 0:
+            continue
+        event = event_at(heap[record + HEAD], words)
+        prefetch(heap, event)
+        prefetch(heap, event + words)
+        for w in range(tables[table, WINDOWS], tables[table, WINDOWS_END]):
+            at = record + windows[w, W_OFFSET]
+            if heap[at + EXPIRY] <= scratch[CLOCKS, i]:
+                event = event_at(heap[at + TAIL], words)
+                prefetch(heap, event)
+                prefetch(heap, event + words)
+    for d in range(tables[table, DISTINCTS], tables[table, DISTINCTS_END]):
+        register = stored[tables[table, VALUES] + distincts[d, D_VALUE] - FIRST_VALUE]
+        for i in range(n):
+            record = scratch[RECORDS, i]
+            if record > 0:
+                key = value_key(heap[record + R_KEY], bits[register, i], distincts[d, D_TABLE], tables)
+                scratch[HASHES, i] = np.int64(key)
+                prefetch_slot(index, meta, key)
+        for i in range(n):
+            if scratch[RECORDS, i] > 0:
+                prefetch(heap, find(index, meta, np.uint64(scratch[HASHES, i])))
 
 
 @numba.njit(error_model="numpy", inline="always")
@@ -177,7 +207,7 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, sta
         from_labels = tables[table, SOURCE] == FROM_LABELS
         has_windows = tables[table, WINDOWS] != tables[table, WINDOWS_END]
         has_memories = tables[table, MEMORIES] != tables[table, MEMORIES_END]
-        _locate(index, heap, meta, keys, table, program, scratch, start, n)
+        _locate(index, heap, meta, keys, table, program, regs, scratch, start, n)
         for i in range(n):
             record = scratch[RECORDS, i]
             if record <= 0:
