@@ -107,9 +107,14 @@ def by_entities(rng: np.random.Generator, few: int, many: int, events: int) -> E
 def longest_call_ms(rng: np.random.Generator, cards: int, rows: int = 64) -> tuple[float, float]:
     """Return the 99.9th percentile and the longest of all calls that bring `cards` new entities, `rows` a call.
 
-    A hash table that is rehashed at once would stop for seconds at such a size; what is left here beside the scheduler
-    of the operating system is the first touch of new pages.
+    A hash table that is rehashed at once would stop for seconds at such a size. Of several rounds the best longest one
+    counts: a rehash would be in each of them, an interruption by another process is not.
     """
+    rounds = [_calls_ms(rng, cards, rows) for _ in range(_ROUNDS)]
+    return min(rounds)[0], min(longest for _, longest in rounds)
+
+
+def _calls_ms(rng: np.random.Generator, cards: int, rows: int) -> tuple[float, float]:
     engine = FeatureEngine(compile_plan([*_CARD.count(over=["1h", "1d"])], _SCHEMA, 100.0))
     spent = []
     for start in range(0, cards, _ROWS):

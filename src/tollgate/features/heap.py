@@ -39,8 +39,8 @@ def reserve(words: int) -> np.ndarray:
     if sys.platform == "linux":
         flags |= _MAP_NORESERVE
     memory = mmap.mmap(-1, words * 8, flags=flags)
-    if hasattr(mmap, "MADV_HUGEPAGE"):  # entities lie anywhere: with small pages most of the time goes to finding them
-        memory.madvise(mmap.MADV_HUGEPAGE)
+    # Small pages on purpose: huge ones (MADV_HUGEPAGE) make a replay an eighth faster, but where memory is fragmented
+    # the system stops for tens of milliseconds to find one, in the middle of a decision.
     return np.frombuffer(memory, dtype=np.int64)
 
 
