@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.config import PolicyConfig
+from tollgate.durable import sync_folder
 from tollgate.errors import BundleError, TollgateError
 from tollgate.model.calibration import Calibration
 from tollgate.model.profile import FeatureProfile
@@ -175,10 +176,10 @@ class Registry:
                 folder.chmod(0o755)
                 for name, content in {**files, MANIFEST: data}.items():
                     _write(folder / name, content)
-                _sync(folder)
+                sync_folder(folder)
                 if not target.exists():  # the same content is already there otherwise
                     folder.rename(target)
-                    _sync(self._path)
+                    sync_folder(self._path)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         except OSError as error:
@@ -281,7 +282,7 @@ class Registry:
                 fresh.chmod(0o644)
                 _write(fresh, msgspec.json.encode(_Champion(history)))
                 fresh.replace(self._path / CHAMPION)
-                _sync(self._path)
+                sync_folder(self._path)
             finally:
                 fresh.unlink(missing_ok=True)
         except OSError as error:
@@ -329,12 +330,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in `folder` durable, as `fsync` does for a file's content."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

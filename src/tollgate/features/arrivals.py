@@ -49,11 +49,6 @@ class Arrivals:
         """What a snapshot must hold beside the engine's state."""
         return Waiting(self._clock, self._due, self._keys)
 
-    @property
-    def waiting(self) -> int:
-        """How many labels are not known yet."""
-        return len(self._due)
-
     def observe(self, batch: Batch, fraud_known_us: Times | None = None) -> NDArray[np.float64]:
         """Compute the features of N transactions, float64 (N, F), as `FeatureEngine.observe` does.
 

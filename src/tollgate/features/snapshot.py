@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tollgate.durable import sync_folder
 from tollgate.errors import SnapshotError
 from tollgate.features.arrivals import Waiting
 from tollgate.features.engine import DEFAULT_MAX_BYTES, FeatureEngine
@@ -172,7 +173,7 @@ def _replace(path: Path, header: _Header, arrays: Sequence[Words]) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -199,15 +200,6 @@ def _parts(array: Words) -> list[memoryview]:
         return []
     data = array.data.cast("B")
     return [data[at : at + _PART_BYTES] for at in range(0, len(data), _PART_BYTES)]
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class _Input:
