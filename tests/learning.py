@@ -12,7 +12,9 @@ DAY_0 = 17_000  # days since 1970-01-01
 SHOPS = 2.0**51 + np.arange(5)  # codes that float32 could not tell apart
 NAMES = ("amount", "card_count_1h", "seconds_since_last", "shop")
 CATEGORICAL = (False, False, False, True)
-QUICK = TrainConfig(hidden=(16,), max_epochs=8, learning_rate=1e-2, batch_size=256, device="cpu")
+QUICK = TrainConfig(
+    model="mlp", hidden=(16,), members=4, dropout=0.3, max_epochs=8, learning_rate=1e-2, batch_size=256, device="cpu"
+)
 
 
 def payments(n=4000, seed=0, days=20, delay_days=0):
@@ -28,6 +30,7 @@ def payments(n=4000, seed=0, days=20, delay_days=0):
         features=np.column_stack((amount, count, gap, shop)),
         names=NAMES,
         categorical=CATEGORICAL,
+        back=(0,) * len(NAMES),
         is_fraud=is_fraud,
         available_us=time_us + delay_days * DAY_US,
         time_us=time_us,
@@ -37,10 +40,11 @@ def payments(n=4000, seed=0, days=20, delay_days=0):
     )
 
 
-def untrained(features, categorical, seed=0):
+def untrained(features, categorical, seed=0, model="tabm", back=None):
     """A network with random weights over the tables of `features`."""
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Network(Preprocess(fit_tables(features, categorical)), (8, 4), 0.3).eval()
+        config = TrainConfig(model=model, hidden=(8, 4), members=3)
+        return Network(Preprocess(fit_tables(features, categorical)), config, back or (0,) * len(categorical)).eval()

@@ -5,7 +5,7 @@ import pytest
 from learning import CATEGORICAL, NAMES, SHOPS, payments
 from tollgate import __version__
 from tollgate.bundle import CHAMPION, FORMAT, MANIFEST, MODEL, REPORT, WEIGHTS, Manifest, Registry, Training
-from tollgate.config import PolicyConfig
+from tollgate.config import PolicyConfig, TrainConfig
 from tollgate.errors import BundleError
 from tollgate.model.calibration import Calibration
 from tollgate.model.profile import profile_features
@@ -23,6 +23,7 @@ def manifest(**changes):
         "schema_": payment_schema(),
         "money": Money("EUR"),
         "plan": {"features": [{"op": "column", "name": "amount"}]},
+        "train": TrainConfig(),
         "calibration": Calibration(1.1, -0.3),
         "policy": PolicyConfig(review=0.4),
         "metrics": {"average_precision": 0.7123456789012345, "recall": None},

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from learning import DAY_0, payments
 from tollgate.config import SplitConfig
-from tollgate.dataset import known_compromised, split, windows
+from tollgate.dataset import first_of_card, known_compromised, split, windows
 from tollgate.duration import DAY_US
 from tollgate.errors import InputError
 
@@ -23,7 +23,7 @@ def test_the_handbook_protocol_tests_the_week_after_training_and_delay():
     times = np.array([day_us("2018-04-01"), day_us("2018-09-30")])
     config = SplitConfig(train_start=dt.date(2018, 7, 25), train="7d", test="7d")
 
-    training, testing = windows(times, config, WEEK_US)
+    ((training, testing),) = windows(times, config, WEEK_US)
 
     assert (training.start_us, training.end_us) == (day_us("2018-07-25"), day_us("2018-08-01"))
     assert (testing.start_us, testing.end_us) == (day_us("2018-08-08"), day_us("2018-08-15"))
@@ -32,7 +32,7 @@ def test_the_handbook_protocol_tests_the_week_after_training_and_delay():
 def test_by_default_the_newest_whole_days_are_tested():
     times = np.array([day_us("2026-01-01"), day_us("2026-01-30T15:00")])
 
-    training, testing = windows(times, SplitConfig(test="7d"), 2 * DAY_US)
+    ((training, testing),) = windows(times, SplitConfig(test="7d"), 2 * DAY_US)
 
     assert (testing.start_us, testing.end_us) == (day_us("2026-01-24"), day_us("2026-01-31"))
     assert (training.start_us, training.end_us) == (times[0], day_us("2026-01-22"))
@@ -50,7 +50,7 @@ def test_no_label_is_used_before_it_was_known_and_parts_follow_each_other(seed, 
     rng = np.random.default_rng(seed)
     data = replace(data, available_us=data.time_us + rng.integers(0, late + 1, len(data)) * DAY_US)
 
-    parts = split(data, SplitConfig(test="4d", validation=validation), delay * DAY_US)
+    (parts,) = split(data, SplitConfig(test="4d", validation=validation), delay * DAY_US)
 
     for part in (parts.train, parts.validation):
         assert part.available_us.max() <= parts.testing.start_us
@@ -116,7 +116,7 @@ def test_known_cards_are_those_of_the_handbook():
     data = payments(days=20, delay_days=3)
     config = SplitConfig(train_start=dt.date(2016, 7, 20), train="5d", test="6d")  # day 17,002
 
-    parts = split(data, config, 3 * DAY_US)
+    (parts,) = split(data, config, 3 * DAY_US)
 
     day = data.time_us // DAY_US
     start = parts.training.start_us // DAY_US
@@ -130,15 +130,75 @@ def test_known_cards_are_those_of_the_handbook():
     assert 0 < sum(expected) < len(expected)
 
 
-def test_rows_are_taken_whole():
+@pytest.mark.parametrize("rows", [[7, 3], [3, 4, 5], [0, 9, 2], [5]])
+def test_rows_are_taken_whole(rows):
+    """Whether they are neighbours, which are not copied, or not."""
     data = payments(50)
-    rows = np.array([7, 3])
 
-    taken = data.take(rows)
+    taken = data.take(np.array(rows))
 
-    assert taken.ids.tolist() == ["t-7", "t-3"]
+    assert taken.ids.tolist() == [f"t-{row}" for row in rows]
     assert np.array_equal(taken.features, data.features[rows], equal_nan=True)
     assert taken.time_us.tolist() == data.time_us[rows].tolist()
+    assert taken.features.base is data.features or rows not in ([3, 4, 5], [5])
+
+
+@pytest.mark.parametrize("keep", [[True, True, False, False], [True, False, True, False]])
+def test_features_are_selected_with_all_that_is_known_of_them(keep):
+    """Names, kinds and steps go with their columns."""
+    data = replace(payments(50), back=(0, 1, 2, 3))
+
+    chosen = data.select(np.array(keep))
+
+    places = np.flatnonzero(keep)
+    assert chosen.names == tuple(data.names[place] for place in places)
+    assert chosen.back == tuple(places)
+    assert np.array_equal(chosen.features, data.features[:, places], equal_nan=True)
+
+
+def test_folds_go_on_in_steps_and_a_training_without_a_length_grows():
+    """Each fold tests one step later; what begins on a given day trains on more each time, a given length moves on."""
+    times = np.array([day_us("2018-04-01"), day_us("2018-09-30")])
+    growing = SplitConfig(
+        train_start=dt.date(2018, 5, 6), test_start=dt.date(2018, 8, 8), test="7d", folds=3, step="7d"
+    )
+    moving = SplitConfig(train_start=dt.date(2018, 7, 25), train="7d", test="7d", folds=3, step="7d")
+
+    for folds, config in ((windows(times, one, WEEK_US), one) for one in (growing, moving)):
+        tests = [(testing.start_us, testing.end_us) for _, testing in folds]
+        ends = [training.end_us for training, _ in folds]
+        starts = [training.start_us for training, _ in folds]
+        first = day_us("2018-08-08")
+        assert tests == [(first + fold * WEEK_US, first + (fold + 1) * WEEK_US) for fold in range(3)]
+        assert ends == [start - WEEK_US for start, _ in tests]
+        moved = [fold * WEEK_US * (config is moving) for fold in range(3)]
+        assert starts == [starts[0] + by for by in moved]
+
+
+def test_folds_counted_from_the_end_have_the_newest_week_last():
+    """Without a first day, the folds lie before the newest one."""
+    times = np.array([day_us("2026-01-01"), day_us("2026-02-28T15:00")])
+
+    folds = windows(times, SplitConfig(folds=2), WEEK_US)
+
+    assert [testing.start_us for _, testing in folds] == [day_us("2026-02-15"), day_us("2026-02-22")]
+
+
+def test_a_label_known_before_its_transaction_is_refused():
+    """A time in the wrong column would let the model see the future."""
+    data = payments(200)
+    data.available_us[7] = data.time_us[7] - 1
+
+    with pytest.raises(InputError, match="t-7") as caught:
+        split(data, SplitConfig(test="4d"), DAY_US)
+    assert caught.value.code == "early_label"
+
+
+def test_the_first_row_of_each_card_is_new():
+    """In order of arrival; what has no card is never new."""
+    cards = np.array([5, 0, 5, 9, 0, 9, 2], dtype=np.uint64)
+
+    assert first_of_card(cards).tolist() == [True, False, False, True, False, False, True]
 
 
 def test_the_fingerprint_changes_with_what_is_learned_from_and_with_nothing_else():

@@ -87,6 +87,17 @@ def test_recall_precision_and_money_are_shares_of_what_is_flagged(table, budget)
     assert same(found, sum(amount[hits]) / stolen if is_fraud.any() else math.nan)
 
 
+@given(rows, st.integers(1, 6), st.sampled_from([0.0, 0.75, 5.0]))
+def test_money_saved_is_that_of_the_frauds_seen_less_each_review(table, budget, review_cost):
+    """Each alert costs, and each fraud among them pays; the sum may be negative."""
+    is_fraud, scores, time_us, cards = columns(table)
+    flagged = metrics.alerts(scores, time_us, budget)
+    amount = cards + 0.5
+    expected = sum((amount[place] if is_fraud[place] else 0) - review_cost for place in np.flatnonzero(flagged))
+
+    assert metrics.money_saved(is_fraud, flagged, amount, review_cost) == pytest.approx(expected)
+
+
 @given(rows, st.integers(1, 4))
 def test_card_precision_is_that_of_the_handbook(table, k):
     is_fraud, scores, time_us, cards = columns(table)

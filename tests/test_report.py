@@ -1,4 +1,5 @@
 import base64
+import math
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 
 from learning import CATEGORICAL, NAMES, payments
+from tollgate.bootstrap import Interval
 from tollgate.config import EvaluateConfig, PolicyConfig
 from tollgate.dataset import Window
 from tollgate.duration import DAY_US
-from tollgate.evaluate import evaluate, fraud_groups
+from tollgate.evaluate import differences, evaluate, fraud_groups
 from tollgate.model.profile import profile_features
-from tollgate.report import MEASURES, History, render_report
+from tollgate.report import MEASURES, History, _how_chosen, _verdict, render_report
 from tollgate.train import Epoch
 
 TEST = payments(2000, days=6)
@@ -33,8 +35,9 @@ HISTORY = History(
 )
 
 
-def render(scores=SCORES, test=TEST, history=HISTORY, groups=None):
-    evaluation = evaluate(test, scores, EvaluateConfig(alerts_per_day=20), PolicyConfig())
+def render(scores=SCORES, test=TEST, history=HISTORY, groups=None, categories=None, **settings):
+    config = EvaluateConfig(alerts_per_day=20, **settings)
+    evaluation = evaluate(test, scores, config, PolicyConfig(), categories=categories)
     return evaluation, render_report(evaluation, history, title="Model <1>", currency="EUR", groups=groups)
 
 
@@ -139,3 +142,135 @@ def test_a_test_without_fraud_still_makes_a_report_and_says_what_is_not_known():
 
     assert len(page.sources) == 4
     assert "see \N{EN DASH} of the frauds" in page.text
+
+
+def test_a_figure_stands_with_its_interval(rendered):
+    """The interval of each resampled measure of each model is below the figure, and it is said what it is."""
+    evaluation, html = rendered
+    page = Page(html)
+
+    for name in SCORES:
+        ap = evaluation.intervals[name]["average_precision"]
+        assert f"{ap.low:.3f} to {ap.high:.3f}" in page.text
+    assert "is its 95% interval" in page.text
+
+
+def test_the_difference_of_the_two_models_is_one_sentence(rendered):
+    """By how much, between what, and whether that is more than chance."""
+    evaluation, html = rendered
+    gap = evaluation.differences["LightGBM"]
+
+    assert gap.low > 0
+    assert (
+        f"Average precision is better than LightGBM's by {gap.value:.3f} (95% interval {gap.low:.3f} to "
+        f"{gap.high:.3f}): more than chance explains."
+    ) in Page(html).text
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (
+            Interval(0.012, -0.004, 0.02),
+            "better than X's by 0.012 (95% interval -0.004 to 0.020): the difference may be",
+        ),
+        (
+            Interval(-0.012, -0.02, 0.004),
+            "worse than X's by 0.012 (95% interval -0.004 to 0.020): the difference may be",
+        ),
+        (
+            Interval(-0.012, -0.02, -0.004, 0.9),
+            "worse than X's by 0.012 (90% interval 0.004 to 0.020): more than chance",
+        ),
+        (Interval(math.nan, math.nan, math.nan), "cannot be compared with X's"),
+    ],
+)
+def test_a_difference_is_told_as_how_much_better_or_worse(interval, words):
+    """A worse model is told by positive numbers, the lower end first; one within chance is not called a victory."""
+    assert f"Average precision {'' if 'cannot' in words else 'is '}{words}" in _verdict("X", interval).replace(
+        "\N{MINUS SIGN}", "-"
+    )
+
+
+def test_money_saved_is_told_with_the_price_of_a_review(rendered):
+    """A manager reads what is saved a day, or what it costs more than it saves."""
+    evaluation, html = rendered
+    saved = evaluation.measures["Tollgate"].money_saved_per_day
+
+    assert f"At 5.00 EUR a review they save {saved:,.0f} EUR a day" in Page(html).text
+    assert "EUR a day more than they save" in Page(render(review_cost=10_000)[1]).text
+
+
+def test_slices_are_told_and_those_with_few_frauds_have_a_dash():
+    """A slice with enough frauds has figures; one with too few has its counts and dashes."""
+    shop = np.where(np.arange(2000) < 1990, "open", "hidden <b>").astype(object)
+
+    evaluation, html = render(categories={"shop_kind": shop})
+
+    few = next(one for one in evaluation.slices if one.name == "hidden <b>")
+    many = next(one for one in evaluation.slices if one.name == "open")
+    text = Page(html).text
+    assert "By shop kind" in text
+    assert f"hidden <b> 10 {few.frauds} " + " ".join("\N{EN DASH}" * 6) in text
+    assert f"open 1,990 {many.frauds} {many.average_precision:.3f} {many.auc_roc:.3f}" in text
+
+
+def test_several_weeks_are_told_one_by_one_and_drawn(rendered):
+    """A test of 16 days has a table of three weeks and one picture more; a single week has neither."""
+    test = payments(2000, days=16)
+
+    evaluation, html = render({"Tollgate": SCORES["Tollgate"]}, test=test)
+
+    page = Page(html)
+    assert len(page.sources) == 8
+    assert "all labels known on" in page.text
+    for week in evaluation.weeks:
+        assert f"{np.datetime64(week.start_us, 'us')}"[:10] + f" {week.days} {week.rows}" in page.text
+    assert "all labels known on" not in Page(rendered[1]).text
+
+
+def test_folds_are_told_as_weeks_and_compared_over_all():
+    """Of several test periods each week is a row, and one sentence compares the models over all of them."""
+    config = EvaluateConfig(alerts_per_day=20, resamples=30)
+    early = TEST.time_us < np.median(TEST.time_us)
+    folds = [
+        evaluate(TEST.take(rows), {name: one[rows] for name, one in SCORES.items()}, config, PolicyConfig())
+        for rows in (early, ~early)
+    ]
+    gap = differences(folds, config)
+
+    html = render_report(folds[-1], HISTORY, title="Folds", currency="EUR", folds=folds, over_folds=gap)
+
+    text = Page(html).text
+    assert f"Over all 2 test periods: {_verdict('LightGBM', gap['LightGBM'])}" in text
+    assert text.count("than LightGBM's by") == 1
+    assert "Each test period had a model of its own" in text
+    for fold in folds:
+        assert f"{fold.weeks[0].rows:,} {fold.weeks[0].frauds} {fold.weeks[0].average_precision:.3f}" in text
+
+
+def test_it_is_said_how_the_thresholds_were_chosen():
+    """By hand, by budget or by cost, with the costs that were assumed and what they come to."""
+    fixed, budget, cost = (
+        evaluate(TEST, SCORES, EvaluateConfig(resamples=0), PolicyConfig(choose=choose))
+        for choose in ("fixed", "budget", "cost")
+    )
+
+    assert "fixed scores of the configuration" in _how_chosen(fixed, "EUR")
+    assert "at most 100 of them a day" in _how_chosen(budget, "EUR")
+    text = _how_chosen(cost, "EUR")
+    assert "a missed fraud costs 100% of its amount, a blocked good payment 10.00 EUR, a review 5.00 EUR" in text
+    assert f"decisions would have cost {cost.policy_cost:,.0f} EUR" in text
+
+
+def test_it_is_said_in_the_page_how_the_thresholds_were_chosen(rendered):
+    """The sentence stands below the thresholds."""
+    assert _how_chosen(rendered[0], "EUR") in Page(rendered[1]).text
+
+
+def test_without_resampling_there_is_no_word_of_intervals():
+    """`resamples = 0` gives a report without intervals and without a verdict."""
+    text = Page(render(resamples=0)[1]).text
+
+    assert "interval: how far" not in text
+    assert "than LightGBM's" not in text

@@ -35,4 +35,9 @@ FEATURES = [
     device.is_new(),
     ip.is_new(),
     user.is_new_for(device),
+    device.seconds_since_fraud(),
+    # The device's last purchases, step by step, for the sequence network.
+    *device.lag(log1p(tx.amount), last=4),
+    *device.seconds_since_lag(last=4),
+    *device.lag(log1p(tx.effective_time - tx.signup_time).named("log_seconds_since_signup"), last=4),
 ]

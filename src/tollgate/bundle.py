@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.config import PolicyConfig
+from tollgate.config import PolicyConfig, TrainConfig
 from tollgate.durable import sync_folder
 from tollgate.errors import BundleError, TollgateError
 from tollgate.model.calibration import Calibration
@@ -28,7 +28,7 @@ from tollgate.model.profile import FeatureProfile
 from tollgate.money import Money
 from tollgate.schema import Schema
 
-FORMAT = 1  # of the folder; one more with each change that an older Tollgate would misread
+FORMAT = 2  # of the folder; one more with each change that another Tollgate would misread
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
@@ -36,8 +36,8 @@ REPORT = "report.html"
 CHAMPION = "champion.json"
 MAX_HISTORY = 100  # champions that can be rolled back to
 
-_REQUIRED = (MODEL, WEIGHTS)
-_KNOWN = (*_REQUIRED, REPORT)
+_REQUIRED = (MODEL,)
+_KNOWN = (*_REQUIRED, WEIGHTS, REPORT)
 _ID_DIGITS = 16
 _ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}")
 
@@ -65,6 +65,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         created_us: Observed time, microseconds since 1970-01-01 UTC.
         tollgate: The version that made it.
         plan: The compiled features, as data.
+        train: Which model, its sizes and rates.
         metrics: Of the model on its test period; null is a measure that was not defined there.
         profiles: Each feature over the training rows, in the order of the plan.
         categories: Texts of category codes, so that reasons can be read.
@@ -78,6 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     schema_: Schema
     money: Money
     plan: dict[str, Any]
+    train: TrainConfig
     calibration: Calibration
     policy: PolicyConfig
     metrics: dict[str, float | None]
@@ -158,7 +160,7 @@ class Registry:
 
         Args:
             manifest: Without `files`, which is made here.
-            files: Contents by name: the model and its weights, and the report if there is one.
+            files: Contents by name: the model, and if there are any the weights to train on and the report.
 
         Raises:
             BundleError: The folder cannot be written.
@@ -297,7 +299,14 @@ def _parse(data: bytes, path: Path) -> Manifest:
         if version > FORMAT:
             raise BundleError(
                 "newer_bundle",
-                f"{path} is of format {version}, and this Tollgate reads up to {FORMAT}; use a newer Tollgate",
+                f"{path} is of format {version}, and this Tollgate reads {FORMAT}; use a newer Tollgate",
+                file=str(path),
+            )
+        if version < FORMAT:
+            raise BundleError(
+                "older_bundle",
+                f"{path} is of format {version}, and this Tollgate reads {FORMAT}: what a model gives has changed; "
+                "train again",
                 file=str(path),
             )
         manifest = msgspec.json.decode(data, type=Manifest)

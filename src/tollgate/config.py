@@ -20,6 +20,11 @@ from tollgate.schema import Schema, payment_schema
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+
+
+TABULAR_MODELS = frozenset({"mlp", "tabm", "lightgbm"})  # they read the transaction's own features, no lags
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,29 +59,49 @@ class SplitConfig(Section, frozen=True):
     test: str | None = None  # how long; without it everything from the start of the test
     test_share: Share | None = None  # or: the newest share of the rows
     validation: Share = 0.2  # the newest share of the training rows: early stopping and calibration
+    folds: Positive = 1  # trainings and tests, each a step later than the one before
+    step: str = "7d"
 
     def __post_init__(self) -> None:
-        for text in (self.train, self.test):
+        for text in (self.train, self.test, self.step):
             if text is not None:
                 parse_duration_us(text)
+        if self.folds > 1 and self.test_share is not None:
+            raise ConfigError("bad_split", "[split] expected one fold where test_share is set; use test and test_start")
         if self.test_share is not None and (self.test_start is not None or self.test is not None):
             raise ConfigError("bad_split", "[split] expected test_share, or test_start and test, but got both")
 
 
 class TrainConfig(Section, frozen=True):
-    """The network and its training."""
+    """The model and its training."""
 
-    network: Literal["mlp"] = "mlp"
+    model: str = "tabm"  # mlp, tabm, sequence, lightgbm, or a network of your own: package.module:Class
     hidden: tuple[Positive, ...] = (128, 64)
-    dropout: Share = 0.3
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
-    batch_size: Positive = 1024
-    max_epochs: Positive = 40
+    members: Positive = 8  # of the ensemble, for tabm and sequence
+    dropout: Share = 0.1
+    learning_rate: PositiveFloat = 2e-3  # at the start; it falls to 0 along a cosine
+    weight_decay: NotNegative = 3e-4
+    batch_size: Positive = 512
+    max_epochs: Positive = 12
     patience: Positive = 6  # epochs without a better validation AP
+    imbalance: Literal["none", "weighted", "focal", "sampling"] = "sampling"
+    good_per_fraud: Positive = 30  # with sampling: good payments in an epoch, drawn anew for each
+    focal_gamma: NotNegative = 2.0  # with focal: how much less a payment counts that the model is sure of
+    refit: bool = True  # fit again with the validation rows, for as many epochs as were best
     seed: int = 7
     threads: Positive = 1  # two that wait for each other on a busy machine are far slower than one
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    memory_gb: PositiveFloat = 8.0  # features beyond it are kept in files and read as they are needed
+
+
+class CostsConfig(Section, frozen=True):
+    """What decisions cost, for thresholds by cost. Money is in major units of the base currency."""
+
+    missed_share: NotNegative = 1.0  # of the amount, lost with a fraud that goes through
+    false_block: NotNegative = 10.0  # for each good payment that is blocked: calls, a customer who leaves
+    false_block_share: NotNegative = 0.0  # and of its amount: the margin that is not earned
+    review: NotNegative = 5.0  # for each payment that an analyst looks at
+    review_stops: Share = 0.95  # share of the frauds under review that the analyst recognises
 
 
 class PolicyConfig(Section, frozen=True):
@@ -86,6 +111,9 @@ class PolicyConfig(Section, frozen=True):
     review: Share = 0.5
     fallback: Outcome = Outcome.REVIEW
     max_reasons: Positive = 3
+    choose: Literal["fixed", "budget", "cost"] = "fixed"  # training keeps the thresholds above, or sets its own
+    review_per_day: Positive = 100  # with budget: payments a day at or above the review threshold
+    costs: CostsConfig = CostsConfig()
 
     def __post_init__(self) -> None:
         if self.review > self.block:
@@ -100,6 +128,13 @@ class EvaluateConfig(Section, frozen=True):
     alerts_per_day: Positive = 100  # the alert budget: what the analysts can look at
     card: str = "card_id"  # the entity of card precision@k
     drop_known_cards: bool = False  # leave out of the test the cards that were known as compromised by then
+    known_period: str | None = None  # how long before the test such a fraud may have been; else since training began
+    beside: tuple[str, ...] = ("lightgbm",)  # models that are trained on the same rows, to compare
+    review_cost: NotNegative = 5.0  # of one alert, in major units of the base currency
+    amount_bands: tuple[PositiveFloat, ...] = ()  # edges between the amounts that are told apart; else quartiles
+    resamples: Annotated[int, Meta(ge=0)] = 200  # bootstrap resamples behind each interval; 0 leaves intervals out
+    level: Annotated[float, Meta(gt=0, lt=1)] = 0.95  # of the intervals
+    seed: int = 7  # of the resampling
 
 
 class ServeConfig(Section, frozen=True):

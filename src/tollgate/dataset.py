@@ -7,7 +7,7 @@ yesterday, which nobody reports for a week, measures a model that cannot exist.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -19,6 +19,7 @@ from tollgate.duration import DAY_US, parse_duration_us
 from tollgate.errors import InputError
 
 _EPOCH = date(1970, 1, 1)
+_CHUNK_ROWS = 65_536  # hashed at once: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,11 @@ class Dataset:
     """N labelled transactions in arrival order.
 
     Attributes:
-        features: float64 (N, F); NaN is missing, a category is the 52-bit code of its text.
+        features: float64 (N, F); NaN is missing, a category is the 52-bit code of its text. They may lie in a
+            file, of which the rows are read that are asked for.
         names: The F feature names.
         categorical: Which of the F features are categories.
+        back: For each of the F features how many transactions back it looks, 0 being this one.
         is_fraud: The labels, bool (N,).
         available_us: When each label was known, int64 (N,), microseconds since 1970-01-01 UTC.
         time_us: Effective times, int64 (N,).
@@ -40,6 +43,7 @@ class Dataset:
     features: NDArray[np.float64]
     names: tuple[str, ...]
     categorical: tuple[bool, ...]
+    back: tuple[int, ...]
     is_fraud: NDArray[np.bool_]
     available_us: NDArray[np.int64]
     time_us: NDArray[np.int64]
@@ -49,7 +53,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         assert self.features.ndim == 2
-        assert self.features.shape[1] == len(self.names) == len(self.categorical)
+        assert self.features.shape[1] == len(self.names) == len(self.categorical) == len(self.back)
         columns = (self.is_fraud, self.available_us, self.time_us, self.amount, self.card, self.ids)
         assert all(column.shape == (len(self),) for column in columns)
 
@@ -62,11 +66,18 @@ class Dataset:
         return int(np.count_nonzero(self.is_fraud))
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
-        """Return the chosen rows (a mask, or places), in their order."""
+        """Return the chosen rows (a mask, or places), in their order; neighbours are not copied."""
+        places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+        is_run = places.size > 0 and bool((np.diff(places) == 1).all())
+        chosen: slice | NDArray[Any] = slice(int(places[0]), int(places[-1]) + 1) if is_run else rows
+        return self._of(chosen)
+
+    def _of(self, rows: slice | NDArray[Any]) -> Dataset:
         return Dataset(
             self.features[rows],
             self.names,
             self.categorical,
+            self.back,
             self.is_fraud[rows],
             self.available_us[rows],
             self.time_us[rows],
@@ -75,11 +86,27 @@ class Dataset:
             self.ids[rows],
         )
 
+    def select(self, keep: NDArray[np.bool_]) -> Dataset:
+        """Return the same rows with some of the features, bool (F,); those that stand together are not copied."""
+        places = np.flatnonzero(keep)
+        is_run = places.size > 0 and places[-1] - places[0] + 1 == places.size
+        features = self.features[:, slice(places[0], places[-1] + 1) if is_run else places]
+        return replace(
+            self,
+            features=features,
+            names=tuple(self.names[place] for place in places),
+            categorical=tuple(self.categorical[place] for place in places),
+            back=tuple(self.back[place] for place in places),
+        )
+
     def fingerprint(self) -> str:
         """Return the SHA-256, in hex, of what a model learns from: names, features, labels and times."""
         digest = hashlib.sha256(repr((self.names, self.categorical, self.features.shape)).encode())
-        # A missing value may come with any of NaN's many bit patterns, which all mean the same.
-        for column in (np.where(np.isnan(self.features), np.nan, self.features), self.is_fraud, self.time_us):
+        for start in range(0, len(self), _CHUNK_ROWS):
+            chunk = self.features[start : start + _CHUNK_ROWS]
+            # A missing value may come with any of NaN's many bit patterns, which all mean the same.
+            digest.update(np.ascontiguousarray(np.where(np.isnan(chunk), np.nan, chunk)).tobytes())
+        for column in (self.is_fraud, self.time_us):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
@@ -108,6 +135,7 @@ class Split:
         validation: The newest share of the training period: early stopping and calibration.
         test: What is measured, and never looked at before.
         test_known: Which test rows are of a card already known as compromised when their day began, bool (N,).
+        test_new: Which test rows are the first of their card in all of the data, bool (N,).
         training: The period of `train` and `validation`.
         testing: The period of `test`.
         immature: How many rows of the training period were left out, since their label was not yet known
@@ -118,59 +146,105 @@ class Split:
     validation: Dataset
     test: Dataset
     test_known: NDArray[np.bool_]
+    test_new: NDArray[np.bool_]
     training: Window
     testing: Window
     immature: int
 
+    def select(self, keep: NDArray[np.bool_]) -> Split:
+        """Return the same rows with some of the features, bool (F,)."""
+        if keep.all():
+            return self
+        train, validation, test = (part.select(keep) for part in (self.train, self.validation, self.test))
+        return replace(self, train=train, validation=validation, test=test)
 
-def split(dataset: Dataset, config: SplitConfig, delay_us: int) -> Split:
-    """Return the training, validation and test parts, with the label delay between training and test.
+
+def split(dataset: Dataset, config: SplitConfig, delay_us: int, known_us: int | None = None) -> list[Split]:
+    """Return the training, validation and test parts of each fold, with the label delay between training and test.
 
     Args:
         dataset: All rows, with their labels.
-        config: The periods.
+        config: The periods, and how many folds.
         delay_us: How long after a transaction its label is known, in microseconds.
+        known_us: How long before the test a fraud may have been for its card to count as known as compromised; by
+            default since training began.
 
     Raises:
-        InputError: A part is empty, has no fraud or nothing but fraud.
+        InputError: A part is empty, has no fraud or nothing but fraud, or a label came before its transaction.
     """
     if len(dataset) == 0:
         raise InputError("empty_part", "expected labelled transactions to split, but there are none")
-    training, testing = windows(dataset.time_us, config, delay_us)
+    early = np.flatnonzero(dataset.available_us < dataset.time_us)
+    if early.size:
+        raise InputError(
+            "early_label",
+            f"expected labels that were known after their transaction, but {early.size} were known before it, the "
+            f"first of transaction {dataset.ids[early[0]]!r}; check the column named in [label] available_from",
+        )
+    is_new = first_of_card(dataset.card)
+    folds = windows(dataset.time_us, config, delay_us)
+    return [_split(dataset, is_new, *fold, config.validation, known_us) for fold in folds]
+
+
+def _split(
+    dataset: Dataset,
+    is_new: NDArray[np.bool_],
+    training: Window,
+    testing: Window,
+    validation_share: float,
+    known_us: int | None,
+) -> Split:
     in_training = training.holds(dataset.time_us)
     usable = in_training & (dataset.available_us <= testing.start_us)
     fitted = dataset.take(usable)
-    cut = _cut(fitted.time_us, config.validation)
-    test = dataset.take(testing.holds(dataset.time_us))
+    cut = _cut(fitted.time_us, validation_share)
+    tested = testing.holds(dataset.time_us)
+    test = dataset.take(tested)
     train, validation = fitted.take(fitted.time_us < cut), fitted.take(fitted.time_us >= cut)
     immature = int(np.count_nonzero(in_training & ~usable))
     hint = f"; {immature} rows there have a label that came after {_text(testing.start_us)}" if immature else ""
     _check("training", train, training, hint)
     _check("validation", validation, Window(min(cut, training.end_us), training.end_us), hint)
     _check("test", test, testing, "")
-    history = Window(training.start_us, testing.end_us).holds(dataset.time_us) & dataset.is_fraud
+    since_us = training.start_us if known_us is None else testing.start_us - known_us
+    history = Window(since_us, testing.end_us).holds(dataset.time_us) & dataset.is_fraud
     known = known_compromised(
         test.card, test.time_us, fraud_card=dataset.card[history], fraud_available_us=dataset.available_us[history]
     )
-    return Split(train, validation, test, known, training, testing, immature)
+    return Split(train, validation, test, known, is_new[tested], training, testing, immature)
 
 
-def windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> tuple[Window, Window]:
-    """Return the training and the test period.
+def windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> list[tuple[Window, Window]]:
+    """Return the training and the test period of each fold, the oldest first.
 
-    The test starts where `config` says, or one delay after a training of given start and length, or else so that the
-    newest `test` (a week by default, in whole UTC days) is tested. Training ends one delay before the test at the
-    latest.
+    The (first) test starts where `config` says, or one delay after a training of given start and length, or else so
+    that the newest `test` (a week by default, in whole UTC days) is tested (last). Training ends one delay before the
+    test at the latest. From fold to fold a training of given length moves on, another grows.
     """
+    training, testing, is_newest = _windows(time_us, config, delay_us)
+    step_us = parse_duration_us(config.step)
+    folds = []
+    for fold in range(config.folds):
+        by = (fold - config.folds + 1 if is_newest else fold) * step_us
+        start_us = training.start_us + (by if config.train is not None else 0)
+        folds.append((Window(start_us, training.end_us + by), Window(testing.start_us + by, testing.end_us + by)))
+    return folds
+
+
+def _windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> tuple[Window, Window, bool]:
+    """Return both periods of one fold, and whether they were counted from the end."""
     end_us = int(time_us.max()) + 1
     train_us = parse_duration_us(config.train) if config.train is not None else None
     test_us = parse_duration_us(config.test) if config.test is not None else None
+    if test_us is None and config.folds > 1:
+        test_us = parse_duration_us(config.step)
     start_us = _midnight(config.train_start)
     test_start_us = _midnight(config.test_start)
     if test_start_us is None and config.test_share is not None:
         test_start_us = _cut(time_us, config.test_share)
     if test_start_us is None and start_us is not None and train_us is not None:
         test_start_us = start_us + train_us + delay_us
+    is_newest = test_start_us is None
     if test_start_us is None:
         test_us = 7 * DAY_US if test_us is None else test_us
         if test_us % DAY_US == 0:
@@ -181,11 +255,24 @@ def windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> t
         start_us = train_end_us - train_us if train_us is not None else min(int(time_us.min()), train_end_us)
     elif train_us is not None:
         train_end_us = min(train_end_us, start_us + train_us)
-    return Window(start_us, train_end_us), Window(test_start_us, test_start_us + test_us if test_us else end_us)
+    testing = Window(test_start_us, test_start_us + test_us if test_us else end_us)
+    return Window(start_us, train_end_us), testing, is_newest
 
 
 def _midnight(day: date | None) -> int | None:
     return None if day is None else (day - _EPOCH).days * DAY_US
+
+
+def first_of_card(card: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which of N rows in arrival order are the first of their card, bool (N,).
+
+    Args:
+        card: Keys of the cards, uint64 (N,); 0 is missing, and never a first.
+    """
+    first = np.zeros(card.shape, dtype=np.bool_)
+    first[np.unique(card, return_index=True)[1]] = True
+    first[card == 0] = False
+    return first
 
 
 def known_compromised(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate import metrics
+from tollgate.bootstrap import MEASURES, Interval, Pair, difference_interval, intervals
+from tollgate.breakdown import Groups, Slice, Week, amount_bands, by_value, by_week, newness, slices
 from tollgate.config import EvaluateConfig, PolicyConfig
 from tollgate.dataset import Dataset
 from tollgate.duration import DAY_US
 from tollgate.errors import InputError
+from tollgate.thresholds import total_cost
 
 
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +27,12 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         recall: At the alert budget, as are `precision` and `value_detection_rate`.
         card_precision: Card precision@k, k being the alert budget.
+        money_saved: At the alert budget, of all days: the money of the frauds among the alerts less the cost of
+            reviewing, in major units of the base currency. Negative where reviewing costs more.
+        money_saved_per_day: The same, a day.
+        money_saved_share: The same, as a share of the money of all frauds.
         recall_at_fpr: At 1% of the good payments flagged.
+        recall_at_low_fpr: At 0.1% of them.
         calibration_error: Expected calibration error.
     """
 
@@ -34,7 +42,11 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     recall: float
     precision: float
     value_detection_rate: float
+    money_saved: float
+    money_saved_per_day: float
+    money_saved_share: float
     recall_at_fpr: float
+    recall_at_low_fpr: float
     brier: float
     log_loss: float
     calibration_error: float
@@ -77,6 +89,14 @@ class Evaluation:
         alerts_per_day: The alert budget.
         days: How many days (UTC) the rows are of.
         left_out: How many test rows were not measured, since their card was known as compromised.
+        policy: The thresholds, and how they were chosen.
+        policy_cost: What deciding by the policy would have cost on the rows; see `total_cost`.
+        approving_cost: What approving every payment would have cost.
+        review_cost: Of one alert, in major units of the base currency.
+        intervals: Of measures of each model, by measure; none where resampling is off.
+        differences: AP of the model itself less that of each other one.
+        slices: Of the model itself.
+        weeks: Of the model itself, in order.
     """
 
     test: Dataset
@@ -86,6 +106,14 @@ class Evaluation:
     alerts_per_day: int
     days: int
     left_out: int
+    policy: PolicyConfig
+    policy_cost: float
+    approving_cost: float
+    review_cost: float
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    differences: Mapping[str, Interval] = field(default_factory=dict)
+    slices: tuple[Slice, ...] = ()
+    weeks: tuple[Week, ...] = ()
 
     @property
     def model(self) -> str:
@@ -103,6 +131,9 @@ def evaluate(
     config: EvaluateConfig,
     policy: PolicyConfig,
     known: NDArray[np.bool_] | None = None,
+    *,
+    new_card: NDArray[np.bool_] | None = None,
+    categories: Mapping[str, NDArray[Any]] | None = None,
 ) -> Evaluation:
     """Return the measures of each model's scores on the test rows.
 
@@ -112,6 +143,8 @@ def evaluate(
         config: The alert budget, and whether to leave out rows of known cards.
         policy: The thresholds.
         known: Which rows are of a card already known as compromised, bool (N,); see `Split.test_known`.
+        new_card: Which rows have no earlier payment of their card in the data, bool (N,); see `Split.test_new`.
+        categories: Texts to slice by, such as those of the channel, object (N,) each.
 
     Raises:
         InputError: No row is left to measure on.
@@ -127,10 +160,15 @@ def evaluate(
     kept = {name: values[measured] for name, values in scores.items()}
     days = np.unique(rows.time_us // DAY_US).size
     first = next(iter(kept.values()))
-    return Evaluation(
+    seen = metrics.alerts(first, rows.time_us, config.alerts_per_day)
+    divisions: dict[str, Groups] = {"amount": amount_bands(rows.amount, config.amount_bands)}
+    if new_card is not None:
+        divisions["card"] = newness(new_card[measured])
+    divisions |= {name: by_value(texts[measured]) for name, texts in (categories or {}).items()}
+    evaluation = Evaluation(
         test=rows,
         scores=kept,
-        measures={name: _measure(rows, values, config.alerts_per_day) for name, values in kept.items()},
+        measures={name: _measure(rows, values, config, days) for name, values in kept.items()},
         points=(
             _point(rows, first, "review", policy.review, days),
             _point(rows, first, "block", policy.block, days),
@@ -138,7 +176,41 @@ def evaluate(
         alerts_per_day=config.alerts_per_day,
         days=days,
         left_out=len(test) - len(rows),
+        policy=policy,
+        policy_cost=total_cost(rows.is_fraud, first, rows.amount, policy),
+        approving_cost=policy.costs.missed_share * float(rows.amount[rows.is_fraud].sum()),
+        review_cost=config.review_cost,
+        intervals=_intervals(rows, kept, config),
+        slices=slices(rows, first, seen, divisions),
+        weeks=by_week(rows, first, config.alerts_per_day),
     )
+    return replace(evaluation, differences=differences([evaluation], config))
+
+
+def differences(
+    evaluations: Sequence[Evaluation], config: EvaluateConfig, measure: str = "average_precision"
+) -> dict[str, Interval]:
+    """Return the interval of the model's measure less each other model's, meaned over folds; none without resampling.
+
+    Args:
+        evaluations: Of the same models on each fold, such as four test weeks, all with one alert budget.
+        config: How often to resample, the level and the seed.
+        measure: One of `bootstrap.MEASURES`.
+    """
+    if config.resamples == 0:
+        return {}
+    first, *others = evaluations[0].scores
+    return {
+        other: difference_interval(
+            [Pair(one.test, one.scores[first], one.scores[other]) for one in evaluations],
+            measure,
+            budget=evaluations[0].alerts_per_day,
+            resamples=config.resamples,
+            seed=config.seed,
+            level=config.level,
+        )
+        for other in others
+    }
 
 
 def fraud_groups(test: Dataset, group: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
@@ -152,20 +224,45 @@ def fraud_groups(test: Dataset, group: NDArray[Any]) -> dict[str, NDArray[np.boo
     return {str(names[place]): group.astype(str) == names[place] for place in np.argsort(-counts, kind="stable")}
 
 
-def _measure(rows: Dataset, scores: NDArray[np.float64], alerts_per_day: int) -> Measures:
-    seen = metrics.alerts(scores, rows.time_us, alerts_per_day)
+def _measure(rows: Dataset, scores: NDArray[np.float64], config: EvaluateConfig, days: int) -> Measures:
+    seen = metrics.alerts(scores, rows.time_us, config.alerts_per_day)
+    saved = metrics.money_saved(rows.is_fraud, seen, rows.amount, config.review_cost)
+    stolen = float(rows.amount[rows.is_fraud].sum())
     return Measures(
         auc_roc=metrics.auc_roc(rows.is_fraud, scores),
         average_precision=metrics.average_precision(rows.is_fraud, scores),
-        card_precision=metrics.card_precision(rows.is_fraud, scores, rows.card, rows.time_us, alerts_per_day),
+        card_precision=metrics.card_precision(rows.is_fraud, scores, rows.card, rows.time_us, config.alerts_per_day),
         recall=metrics.recall(rows.is_fraud, seen),
         precision=metrics.precision(rows.is_fraud, seen),
         value_detection_rate=metrics.value_detection_rate(rows.is_fraud, seen, rows.amount),
+        money_saved=saved,
+        money_saved_per_day=saved / days,
+        money_saved_share=saved / stolen if stolen > 0 else math.nan,
         recall_at_fpr=metrics.recall_at_fpr(rows.is_fraud, scores),
+        recall_at_low_fpr=metrics.recall_at_fpr(rows.is_fraud, scores, metrics.LOW_FPR_LIMIT),
         brier=metrics.brier(rows.is_fraud, scores),
         log_loss=metrics.log_loss(rows.is_fraud, scores),
         calibration_error=metrics.expected_calibration_error(rows.is_fraud, scores),
     )
+
+
+def _intervals(
+    rows: Dataset, scores: Mapping[str, NDArray[np.float64]], config: EvaluateConfig
+) -> dict[str, dict[str, Interval]]:
+    if config.resamples == 0:
+        return {}
+    return {
+        name: intervals(
+            rows,
+            values,
+            MEASURES,
+            budget=config.alerts_per_day,
+            resamples=config.resamples,
+            seed=config.seed,
+            level=config.level,
+        )
+        for name, values in scores.items()
+    }
 
 
 def _point(rows: Dataset, scores: NDArray[np.float64], outcome: str, threshold: float, days: int) -> OperatingPoint:

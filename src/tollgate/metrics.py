@@ -16,6 +16,7 @@ Labels = NDArray[np.bool_]
 Scores = NDArray[np.float64]
 
 FPR_LIMIT = 0.01  # share of good payments disturbed, at which recall is often quoted
+LOW_FPR_LIMIT = 0.001  # and at which a card issuer may block without a call
 CALIBRATION_BINS = 20
 _SMALLEST = 1e-15  # a probability nearer to 0 or 1 is clipped in the log loss, as the field does
 
@@ -65,6 +66,20 @@ def precision(is_fraud: Labels, flagged: NDArray[np.bool_]) -> float:
 def value_detection_rate(is_fraud: Labels, flagged: NDArray[np.bool_], amount: NDArray[np.float64]) -> float:
     """Return the share of the defrauded money that is flagged."""
     return _ratio(float(amount[is_fraud & flagged].sum()), float(amount[is_fraud].sum()))
+
+
+def money_saved(is_fraud: Labels, flagged: NDArray[np.bool_], amount: NDArray[np.float64], review_cost: float) -> float:
+    """Return what looking at the flagged payments is worth: the money of the frauds among them, less the reviews.
+
+    It may be negative, where the reviews cost more than they save. It takes a reviewed fraud as stopped.
+
+    Args:
+        is_fraud: bool (N,).
+        flagged: bool (N,).
+        amount: float64 (N,), in major units of the base currency.
+        review_cost: Of one flagged payment, in the same units.
+    """
+    return float(amount[is_fraud & flagged].sum()) - review_cost * int(np.count_nonzero(flagged))
 
 
 def card_precision(

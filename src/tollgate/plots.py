@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -15,18 +16,21 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from tollgate import metrics
+from tollgate.breakdown import Week
 from tollgate.duration import DAY_US
 from tollgate.evaluate import Evaluation
 from tollgate.train import Epoch
 
 MODEL, BASELINE, FRAUD, GOOD, GRID, INK = "#1d5fa8", "#d9822b", "#c0392b", "#8a97a6", "#e6eaef", "#33404d"
 
+_COLOURS = (MODEL, BASELINE, "#2e8b6f", "#8e5aa8", "#6f5b4b")  # of the models, in their order
 _SIZE = (5.2, 3.4)  # inches
 _MAX_POINTS = 400  # of a curve: more cannot be seen
 _BUDGETS = 40  # alert budgets that are tried
 _LOWEST_FPR = 1e-4
 _HISTOGRAM_BINS = 40
 _RELIABILITY_BINS = 10
+_LABEL_ROOM = 0.85  # a threshold above it has its name at its left
 _SHOWN_PERCENT = 99.5  # of latencies; the rest is counted in the last bar
 _Z95 = 1.96  # standard normal quantile of a 95% interval
 
@@ -37,7 +41,7 @@ def budget_curve(evaluation: Evaluation) -> str:
     test = evaluation.test
     most = max(len(test) // max(evaluation.days, 1), evaluation.alerts_per_day, 2)
     budgets = np.unique(np.geomspace(1, most, _BUDGETS).round().astype(np.int64))
-    for (name, scores), colour in zip(evaluation.scores.items(), (MODEL, BASELINE), strict=False):
+    for (name, scores), colour in zip(evaluation.scores.items(), cycle(_COLOURS), strict=False):
         seen = [metrics.alerts(scores, test.time_us, int(budget)) for budget in budgets]
         axes.plot(budgets, [metrics.recall(test.is_fraud, one) for one in seen], color=colour, label=f"{name}: frauds")
         value = [metrics.value_detection_rate(test.is_fraud, one, test.amount) for one in seen]
@@ -53,7 +57,7 @@ def budget_curve(evaluation: Evaluation) -> str:
 def precision_recall(evaluation: Evaluation) -> str:
     """Precision over recall: the area under it is average precision."""
     figure, axes = _axes("share of frauds caught (recall)", "share of flagged that is fraud")
-    for (name, scores), colour in zip(evaluation.scores.items(), (MODEL, BASELINE), strict=False):
+    for (name, scores), colour in zip(evaluation.scores.items(), cycle(_COLOURS), strict=False):
         precision, recall, _ = precision_recall_curve(evaluation.test.is_fraud, scores)
         keep = _thin(recall)
         ap = evaluation.measures[name].average_precision
@@ -66,7 +70,7 @@ def precision_recall(evaluation: Evaluation) -> str:
 def roc(evaluation: Evaluation) -> str:
     """Frauds caught by good payments flagged, on a scale that shows the few per thousand that matter."""
     figure, axes = _axes("share of good payments flagged", "share of frauds caught")
-    for (name, scores), colour in zip(evaluation.scores.items(), (MODEL, BASELINE), strict=False):
+    for (name, scores), colour in zip(evaluation.scores.items(), cycle(_COLOURS), strict=False):
         fpr, tpr, _ = roc_curve(evaluation.test.is_fraud, scores)
         keep = _thin(np.log10(np.maximum(fpr, _LOWEST_FPR)))
         auc = evaluation.measures[name].auc_roc
@@ -90,11 +94,22 @@ def score_histogram(evaluation: Evaluation) -> str:
     axes.hist(scores[is_fraud], edges, color=FRAUD, alpha=0.75, label="fraud")
     axes.set_yscale("log")
     top = axes.get_ylim()[1]
-    for point in evaluation.points:
+    for line, point in enumerate(evaluation.points):  # a line of text each: two thresholds may lie together
         axes.axvline(point.threshold, color=INK, linewidth=1, linestyle=":")
-        axes.text(point.threshold, top, f" {point.outcome}", color=INK, fontsize=8, va="top")
+        side = "right" if point.threshold > _LABEL_ROOM else "left"
+        text = f" {point.outcome} "
+        axes.annotate(
+            text,
+            (point.threshold, top),
+            (0, -10 * line),
+            textcoords="offset points",
+            color=INK,
+            fontsize=8,
+            va="top",
+            ha=side,
+        )
     axes.set_xlim(0, 1)
-    axes.legend(loc="upper left", bbox_to_anchor=(0.1, 1), fontsize=8, frameon=False)  # beside the tall first bar
+    axes.legend(loc="upper left", bbox_to_anchor=(0.1, 0.9), fontsize=8, frameon=False)  # beside the tall first bar
     return _svg(figure)
 
 
@@ -103,7 +118,7 @@ def reliability(evaluation: Evaluation) -> str:
     figure, axes = _axes("predicted probability of fraud", "observed share of fraud")
     is_fraud = evaluation.test.is_fraud
     drawn = []
-    for (name, scores), colour in zip(evaluation.scores.items(), (MODEL, BASELINE), strict=False):
+    for (name, scores), colour in zip(evaluation.scores.items(), cycle(_COLOURS), strict=False):
         ordered = np.sort(scores)
         mass = np.cumsum(ordered) / max(ordered.sum(), np.finfo(float).tiny)
         cuts = np.searchsorted(mass, np.linspace(0, 1, _RELIABILITY_BINS + 1)[1:-1])
@@ -154,6 +169,24 @@ def frauds_by_day(evaluation: Evaluation) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.set_ylim(0, 1.25 * max((caught + missed).max(), 1))
     axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=False)
+    return _svg(figure)
+
+
+def measures_by_week(weeks: Sequence[Week]) -> str:
+    """How good the model was in each week that was tested, one of which at least has a fraud."""
+    figure, axes = _axes("week from", "")
+    dates = [str(np.datetime64(week.start_us, "us"))[:10] for week in weeks]
+    highest = 0.0
+    for label, colour, marker, values in (
+        ("average precision", MODEL, "o", [week.average_precision for week in weeks]),
+        ("frauds seen at the budget", FRAUD, "s", [week.recall for week in weeks]),
+        ("card precision at the budget", BASELINE, "^", [week.card_precision for week in weeks]),
+    ):
+        axes.plot(dates, values, color=colour, marker=marker, markersize=4, label=label)
+        highest = max(highest, float(np.nanmax(values)))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.set_ylim(0, 1.35 * (highest or 1.0))  # room for the legend
+    axes.legend(loc="upper left", ncols=2, fontsize=8, frameon=False)
     return _svg(figure)
 
 

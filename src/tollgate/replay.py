@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from tollgate.dataset import Dataset, Window
 from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
 from tollgate.files import Rejected, TransactionFile
+from tollgate.spool import Spool
 
 
 def replay(
@@ -18,6 +20,7 @@ def replay(
     card: str,
     keep: Window | None = None,
     progress: Callable[[int], None] = lambda _rows: None,
+    max_bytes: int = sys.maxsize,
 ) -> tuple[Dataset, list[Rejected]]:
     """Return the labelled transactions of a file with their features, and the rows that could not be used.
 
@@ -27,6 +30,7 @@ def replay(
         card: The entity that stands for the card in the measures.
         keep: The period to return; the rest only moves the engine.
         progress: Told how many rows were read since the last call.
+        max_bytes: Of features in memory; more go to a file, so that a training set may be larger than the memory.
 
     Raises:
         InputError: No row could be used, or the schema has no entity `card`.
@@ -36,6 +40,7 @@ def replay(
         raise InputError(
             "no_card", f"expected an entity '{card}' in the schema for card precision; set [evaluate] card", column=card
         )
+    spool = Spool(len(plan.names), np.float64, max_bytes)
     parts = []
     rejected: list[Rejected] = []
     for chunk in file.chunks():
@@ -45,9 +50,9 @@ def replay(
         features = arrivals.observe(batch, np.where(chunk.is_fraud, chunk.available_us, NOT_FRAUD))
         rows = np.ones(len(batch), dtype=np.bool_) if keep is None else keep.holds(batch.time_us)
         amount = batch.value("amount") / plan.money_scale
+        spool.append(features[rows])
         parts.append(
             (
-                features[rows],
                 chunk.is_fraud[rows],
                 chunk.available_us[rows],
                 batch.time_us[rows],
@@ -58,11 +63,22 @@ def replay(
         )
         rejected += chunk.rejected
         progress(len(batch) + len(chunk.rejected))
-    features, is_fraud, available_us, time_us, amounts, cards, ids = (
+    is_fraud, available_us, time_us, amounts, cards, ids = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    if not len(features):
+    if not len(ids):
         why = f"; the first: row {rejected[0].row}: {rejected[0].error.message}" if rejected else ""
         raise InputError("no_rows", f"no row of {file.path} could be used{why}", file=str(file.path))
-    dataset = Dataset(features, plan.names, plan.categorical, is_fraud, available_us, time_us, amounts, cards, ids)
+    dataset = Dataset(
+        spool.rows(),
+        plan.names,
+        plan.categorical,
+        plan.back,
+        is_fraud,
+        available_us,
+        time_us,
+        amounts,
+        cards,
+        ids,
+    )
     return dataset, rejected

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -27,10 +28,13 @@ def data_of(name):
     return path
 
 
-def configured(folder, name, extra=""):
+def configured(folder, name, extra="", changes=MappingProxyType({})):
     """Return a copy of an example's configuration that keeps what it makes in `folder`."""
     text = (ROOT / "examples" / name / "tollgate.toml").read_text()
     text = text.replace("../../build/" + name, ".").replace('"features.py"', f'"{ROOT}/examples/{name}/features.py"')
+    for before, after in changes.items():
+        assert before in text
+        text = text.replace(before, after)
     (folder / "tollgate.toml").write_text(text + extra)
     return folder / "tollgate.toml"
 
@@ -42,7 +46,12 @@ def handbook(tmp_path_factory):
     frame = pl.read_parquet(data_of("handbook/transactions.parquet"))
     start, end = pl.datetime(2018, 7, 4), pl.datetime(2018, 8, 15)
     frame.filter(pl.col("TX_DATETIME").is_between(start, end, closed="left")).write_parquet(folder / "slice.parquet")
-    configured(folder, "handbook", "\n[train]\nmax_epochs = 8\n")
+    changes = {
+        "train_start = 2018-05-06": "train_start = 2018-07-25",
+        "folds = 4": "folds = 1",
+        '"mlp", "sequence", "lightgbm"': '"lightgbm"',
+    }
+    configured(folder, "handbook", "\n[train]\nmax_epochs = 8\n", changes)
     return folder, tollgate("train", "slice.parquet", cwd=folder)
 
 

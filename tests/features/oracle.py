@@ -1,6 +1,7 @@
 """The feature language, evaluated the slow and obvious way: every event is kept and looked at again each time."""
 
 import math
+import statistics
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
@@ -63,12 +64,14 @@ class Oracle:
             keys = tuple(row[c] for c in columns)
             if not all(keys):
                 return math.nan
-            if expr.op == "fraud_count":
+            if "fraud" in expr.op:
                 known = self.frauds.get((columns, keys), [])
                 now = max(row[EFFECTIVE_TIME], self.label_clocks.get((columns, keys), 0))
-                return float(sum(now - expr.param["over_us"] < t for t in known))
+                return self._frauds(expr, known, now)
             history = self.histories.get((columns, keys), [])
             now = self._now(columns, keys, row)
+            if expr.op in ("lag", "since_lag", "median", "mad"):
+                return self._steps(expr, history, now)
             return self._window(expr, history, now) if expr.op == "window" else self._recency(expr, history, now)
         if expr.op == "column":
             return self._column(expr.param["name"], row)
@@ -79,7 +82,7 @@ class Oracle:
         if expr.op == "clock":
             return float(row[EFFECTIVE_TIME])
         if expr.op in ("eq", "ne") and isinstance(expr.args[1].param.get("value"), str):
-            a, b = row[expr.args[0].param["name"]], category_code(expr.args[1].param["value"])
+            a, b = self.any(expr.args[0], row), category_code(expr.args[1].param["value"])
             return math.nan if math.isnan(a) else float((a == b) == (expr.op == "eq"))
         if expr.op == "local_time":
             moment = EPOCH + timedelta(microseconds=row[EFFECTIVE_TIME])
@@ -105,6 +108,37 @@ class Oracle:
     def holds(self, expr, row):
         truth = self.value(expr, row)
         return truth != 0 and not math.isnan(truth)
+
+    def _frauds(self, expr, known, now):
+        if expr.op == "fraud_count":
+            return float(sum(now - expr.param["over_us"] < t for t in known))
+        within = expr.param["within_us"]
+        if not known or now - known[-1] >= within:
+            return 0.0 if expr.op == "fraud_spell_count" else math.nan
+        if expr.op == "since_fraud":
+            return (now - known[-1]) / 1e6
+        spell = [i for i in range(len(known)) if i == 0 or known[i] - known[i - 1] >= within][-1]
+        return (now - known[spell]) / 1e6 if expr.op == "since_first_fraud" else float(len(known) - spell)
+
+    def _steps(self, expr, history, now):
+        within = expr.param["within_us"]
+        if expr.op in ("lag", "since_lag"):
+            step = expr.param["step"]
+            if step > len(history) or now - history[-step][0] >= within:
+                return math.nan
+            t, row = history[-step]
+            return self.any(expr.args[0], row) if expr.op == "lag" else (now - t) / 1e6
+        of = expr.args[0]
+        money = of.op == "column" and self.schema.columns[of.param["name"]].kind is Kind.MONEY
+        rows = [row for t, row in history[-expr.param["last"] :] if now - t < within]
+        values = [row[of.param["name"]] if money else self.value(of, row) for row in rows]
+        values = [value for value in values if not math.isnan(value)]
+        if not values:
+            return math.nan
+        middle = statistics.median(values)
+        if expr.op == "mad":
+            middle = statistics.median([abs(value - middle) for value in values])
+        return middle / (self.scale if money else 1.0)
 
     def _recency(self, expr, history, now):
         within = expr.param["within_us"]

@@ -37,6 +37,11 @@ def entities(*features):
         (CARD.last(tx.amount), 2, 0),
         (CARD.seconds_since_last(), 0, 0),
         (CARD.fraud_rate(over="7d", delay="1d"), (2 + 1) + (4 + 1), 0),
+        (CARD.lag(tx.amount, last=4)[2], (1 + 3) + (1 + 3), 0),
+        (CARD.seconds_since_lag(last=4)[3], 1 + 4, 0),
+        (CARD.robust_zscore(tx.amount, last=32), (1 + 32) + (1 + 32), 0),
+        (CARD.seconds_since_fraud(), 2, 0),
+        (CARD.fraud_spell_count(), 3, 0),
     ],
     ids=lambda one: getattr(one, "name", None),
 )
@@ -50,6 +55,8 @@ def test_a_feature_names_its_entities_and_windows():
     assert rate.windows == ("7d", "7d delay 14d")
     assert cost(DEVICE.is_new_for(CARD, within="30d"))[1:3] == (("device x card",), ("within 30d",))
     assert cost(log1p(tx.amount))[1:4] == ((), (), ("this transaction",))
+    assert cost(CARD.median(tx.amount, last=9))[2:4] == (("last 9 within 90d",), ("ring of amount",))
+    assert cost(CARD.seconds_since_fraud())[2:4] == (("within 90d",), ("time of the last label of fraud",))
 
 
 def test_a_longer_computation_takes_more_steps():
@@ -133,6 +140,44 @@ def test_labels_and_distinct_values_are_kinds_of_their_own():
         (
             CARD.fraud_count(over="7d"),
             "how many transactions of the card became known as fraud in the last 7d",
+            [],
+        ),
+        (
+            CARD.lag(tx.amount, last=2)[0],
+            "amount 1 transaction of the card ago, looking back 90d",
+            ["the card had no transaction within 90d"],
+        ),
+        (
+            CARD.lag(tx.mcc, last=3)[2],
+            "mcc 3 transactions of the card ago, looking back 90d",
+            ["the card had fewer than 3 transactions within 90d", "mcc is missing at that transaction"],
+        ),
+        (
+            DEVICE.seconds_since_lag(last=2, within="7d")[1],
+            "seconds since 2 transactions of the device ago, looking back 7d",
+            ["device_id is missing", "the device had fewer than 2 transactions within 7d"],
+        ),
+        (
+            CARD.mad(tx.amount, last=9),
+            (
+                "the median absolute deviation from the median of amount over the last 9 transactions of the card, "
+                "looking back 90d"
+            ),
+            ["the last 9 transactions of the card hold no value of amount within 90d"],
+        ),
+        (
+            CARD.seconds_since_fraud(within="7d"),
+            "seconds since a transaction of the card last became known as fraud, looking back 7d",
+            ["no transaction of the card became known as fraud within 7d"],
+        ),
+        (
+            CARD.seconds_since_first_fraud(within="7d"),
+            "seconds since the spell of known frauds of the card began, a pause of 7d ending it",
+            ["no transaction of the card became known as fraud within 7d"],
+        ),
+        (
+            CARD.fraud_spell_count(within="7d"),
+            "how many transactions of the card became known as fraud in this spell, a pause of 7d ending it",
             [],
         ),
         (tx.local("Asia/Tokyo").hour_of_day, "the hour of day of the effective time, Asia/Tokyo", []),

@@ -88,6 +88,9 @@ def test_what_the_table_of_histories_says_is_missing_without_an_entity_is():
             'min(tx.amount, over="1h")', 'max(tx.amount, over="1h")', 'distinct(tx.card_id, over="1h")',
             'zscore(tx.amount, over="1d")', 'ratio(tx.amount, over="1d")', 'fraud_count(over="1d")',
             'fraud_rate(over="7d", delay="1d")', "seconds_since_last()", "seconds_since_first()", "last(tx.amount)",
+            "lag(tx.amount, last=2)[1]", "seconds_since_lag(last=2)[0]", "median(tx.amount, last=9)",
+            "mad(tx.amount, last=9)", "robust_zscore(tx.amount, last=9)", "ratio_to_median(tx.amount, last=9)",
+            "seconds_since_fraud()", "seconds_since_first_fraud()", "fraud_spell_count()",
             "same_as_last(tx.mcc)", "distance_km()", "speed_kmh()", "is_new()", 'is_new_for(entity("card_id"))',
         ))
     ]  # fmt: skip

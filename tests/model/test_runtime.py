@@ -15,12 +15,12 @@ FEATURES = payments(500).features
 
 def summing(element=TensorProto.DOUBLE, width=3):
     """A model whose logit is the sum of the features."""
-    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
     graph = helper.make_graph(
         [node],
         "sum",
         [helper.make_tensor_value_info("x", element, ["n", width])],
-        [helper.make_tensor_value_info("y", element, ["n"])],
+        [helper.make_tensor_value_info("y", element, ["n", 1])],
         [helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
     )
     opset = helper.make_opsetid("", 17)
@@ -42,17 +42,17 @@ def test_it_runs_a_model_from_a_file_and_from_bytes(tmp_path):
 def test_a_large_batch_is_cut_and_put_together_in_order():
     features = np.random.default_rng(0).random((2 * MAX_RUN_ROWS + 7, 3))
 
-    assert OnnxRuntime(summing()).logits(features) == pytest.approx(features.sum(axis=1))
+    assert OnnxRuntime(summing()).logits(features) == pytest.approx(features.sum(axis=1, keepdims=True))
 
 
 def test_no_rows_give_no_logits():
-    assert OnnxRuntime(summing()).logits(np.empty((0, 3))).shape == (0,)
+    assert OnnxRuntime(summing()).logits(np.empty((0, 3))).shape == (0, 1)
 
 
 def test_a_column_major_batch_is_read_right():
     features = np.asfortranarray(np.arange(12.0).reshape(4, 3))
 
-    assert OnnxRuntime(summing()).logits(features).tolist() == [3.0, 12.0, 21.0, 30.0]
+    assert OnnxRuntime(summing()).logits(features).tolist() == [[3.0], [12.0], [21.0], [30.0]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -75,13 +75,13 @@ def test_a_failure_inside_the_model_is_a_model_error():
         [helper.make_node("Reshape", ["x", "shape"], ["y"])],
         "six",
         [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["n", 3])],
-        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["m"])],
-        [helper.make_tensor("shape", TensorProto.INT64, [1], [6])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["m", 1])],
+        [helper.make_tensor("shape", TensorProto.INT64, [2], [6, 1])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     runtime = OnnxRuntime(model.SerializeToString())
 
-    assert runtime.logits(np.ones((2, 3))).tolist() == [1.0] * 6
+    assert runtime.logits(np.ones((2, 3))).tolist() == [[1.0]] * 6
     with pytest.raises(ModelError, match="could not score 3 transactions") as caught:
         runtime.logits(np.ones((3, 3)))
     assert caught.value.code == "model_failed"

@@ -77,9 +77,25 @@ def train(
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the bundle the champion even if there is one already.")
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Train on, in small steps, from a bundle: its id, or 'champion'."),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(help="Search parameters for that long (10m), for the model and for LightGBM each."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="In place of \\[train] model: mlp, tabm, sequence, lightgbm or package.module:Class."),
+    ] = None,
 ) -> None:
-    """Train a network on labelled history, measure it beside LightGBM, and store it as a bundle."""
-    _trainer("train")(data, config, promote)
+    """Train a model on labelled history, measure it beside others, and store it as a bundle.
+
+    A training that was killed goes on where it was when the same command is run again. On several processes or GPUs:
+    torchrun --nproc-per-node 2 -m tollgate train ...
+    """
+    _trainer("train")(data, config, promote, start, tune, model)
 
 
 @app.command()

@@ -28,8 +28,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tollgate.bundle import REPORT, Registry
+from tollgate.cli.fitting import Prepared, Run, run_training
 from tollgate.cli.history import import_history
-from tollgate.cli.training import Prepared, Run, run_training, table_of
+from tollgate.cli.training import table_of
 from tollgate.cli.wiring import OUT, features_of, open_config, open_labelled
 from tollgate.config import Config
 from tollgate.decision import Decision, Outcome
@@ -71,8 +72,9 @@ def demo(folder: Path, transactions: int, seed: int) -> None:
     _say("2", "train on the past, evaluate on the newest week, beside LightGBM on the same features")
     file, _ = open_labelled(data, config)
     run = run_training(file, features_of(config), config)
+    assert run is not None
     Registry(Path(config.bundles)).promote(run.bundle_id)
-    OUT.print(table_of(run.evaluation))
+    OUT.print(table_of(run.evaluations))
 
     _say("3", "put the history into the ledger, and serve")
     import_history(data, settings, _LIVE)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from sqlalchemy.engine import make_url
 
 from tollgate.bundle import MODEL, Bundle, Registry
-from tollgate.config import Config, read_config
+from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
 from tollgate.features import FeaturePlan
@@ -27,6 +27,7 @@ from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
+from tollgate.model.prediction import confidence, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
@@ -86,9 +87,13 @@ def snapshots_of(config: Config, plan: FeaturePlan, key: bytes) -> Snapshots | N
 
 
 def features_of(config: Config) -> FeaturePlan:
-    """Return the compiled features that the configuration names."""
+    """Return the compiled features that the configuration names; lags only where a model reads them."""
     features = PAYMENT_FEATURES if config.features is None else read_features(Path(config.features))
-    return compile_plan(features, config.table, config.money.scale)
+    plan = compile_plan(features, config.table, config.money.scale)
+    if {config.train.model, *config.evaluate.beside} <= TABULAR_MODELS and any(plan.back):
+        own = [feature for feature, back in zip(features, plan.back, strict=True) if back == 0]
+        return compile_plan(own, config.table, config.money.scale)
+    return plan
 
 
 def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, TransactionReader]:
@@ -126,8 +131,9 @@ def judge_of(bundle: Bundle) -> Judge:
     runtime.warm_up()
 
     def score(features: Floats) -> tuple[Floats, Floats]:
-        probability = manifest.calibration.apply(runtime.logits(features))
-        return probability, abs(2 * probability - 1)
+        members = runtime.logits(features)
+        scores = manifest.calibration.apply(pool(members))
+        return scores, confidence(members, scores, manifest.calibration)
 
     policy = Policy(manifest.policy)
     explainer = Explainer(
@@ -136,11 +142,14 @@ def judge_of(bundle: Bundle) -> Judge:
         manifest.typical,
         manifest.categories,
         manifest.policy.max_reasons,
+        plan_of(bundle),
+        manifest.profiles,
+        manifest.money.currency,
     )
     return Judge(bundle.id, score, policy, explainer)
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, shown: bool = True) -> Progress:
     """Return a progress display on the error stream, so that what a command prints can be piped on."""
     return Progress(
         SpinnerColumn(),
@@ -149,7 +158,7 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=ERR,
-        disable=not sys.stderr.isatty(),
+        disable=not (shown and sys.stderr.isatty()),
     )
 
 

@@ -22,6 +22,11 @@ _RECENCY = {
     "last": layout.OUT_VALUE,
     "since_first": layout.OUT_FIRST,
 }
+_FRAUDS = {
+    "since_fraud": (layout.LAST, layout.OUT_AGE),
+    "since_first_fraud": (layout.SPELL, layout.OUT_SPELL_AGE),
+    "fraud_spell_count": (layout.SPELL, layout.OUT_SPELL_COUNT),
+}
 
 
 class Compiler:
@@ -65,12 +70,22 @@ class Compiler:
                 return self._column(expr.param["name"])
             case "category":
                 return self._category(expr.args[0])
-            case "window":
-                return self._window(expr)
-            case "fraud_count":
-                return self._fraud_count(expr)
             case "local_time":
                 return self._local_time(expr)
+        return self._history(expr) if "entity" in expr.param else self._row(expr)
+
+    def _history(self, expr: Expr) -> int:
+        match expr.op:
+            case "window":
+                return self._window(expr)
+            case "lag" | "since_lag":
+                return self._lag(expr)
+            case "median" | "mad":
+                return self._spread(expr)
+            case "fraud_count":
+                return self._fraud_count(expr)
+            case op if op in _FRAUDS:
+                return self._frauds(expr)
             case op if op in _RECENCY:
                 return self._recency(expr)
         return self._row(expr)
@@ -92,7 +107,7 @@ class Compiler:
 
     def _kind(self, expr: Expr) -> Kind | None:
         """Return the kind of a column, or of the column that a memory holds."""
-        if expr.op == "last":
+        if expr.op in ("last", "lag"):
             return self._kind(expr.args[0])
         name = expr.param["name"] if expr.op == "column" else ""
         column = self._schema.columns.get(name)
@@ -106,8 +121,10 @@ class Compiler:
         raw = self._clock if name == EFFECTIVE_TIME else self._raw(name)
         if kind is Kind.CATEGORY:
             raise ConfigError("bad_feature", f"'{name}' is a category; use tx.{name}.category() or compare it")
-        scale = {Kind.MONEY: self._money_scale, Kind.TIMESTAMP: float(SECOND_US)}.get(kind, 1.0)
-        return raw if scale == 1.0 else self._emit("div", raw, self.register(constant(scale)))
+        return self._scaled(raw, {Kind.MONEY: self._money_scale, Kind.TIMESTAMP: float(SECOND_US)}.get(kind, 1.0))
+
+    def _scaled(self, register: int, scale: float) -> int:
+        return register if scale == 1.0 else self._emit("div", register, self.register(constant(scale)))
 
     def _any(self, expr: Expr) -> int:
         """Return the register of a value that is only compared or told apart: an entity or a category will do."""
@@ -193,6 +210,29 @@ class Compiler:
         memory = table.add_memory(layout.LAST, table.lane(where, value), value, horizon)
         return self.output(table, kind, (memory, horizon))
 
+    def _lag(self, expr: Expr) -> int:
+        param, of = expr.param, expr.args[0] if expr.args else None
+        table, horizon = self.table(param["entity"]), param["within_us"]
+        table.see(horizon)
+        if of is None:
+            table.add_ring(NONE, param["step"])
+            return self.output(table, layout.OUT_LAG_AGE, (NONE, param["step"], horizon))
+        money = self._is_money(of)  # in minor units, so that a median shares the ring
+        value = self.value(of) if money else self.fresh(self._any(of))
+        table.add_ring(value, param["step"])
+        lag = self.output(table, layout.OUT_LAG, (value, param["step"], horizon))
+        return self._scaled(lag, self._money_scale if money else 1.0)
+
+    def _spread(self, expr: Expr) -> int:
+        param, of = expr.param, expr.args[0]
+        table, horizon = self.table(param["entity"]), param["within_us"]
+        table.see(horizon)
+        value = self.value(of)
+        table.add_ring(value, param["last"])
+        kind = layout.OUT_MEDIAN if expr.op == "median" else layout.OUT_MAD
+        spread = self.output(table, kind, (value, param["last"], horizon))
+        return self._scaled(spread, self._money_scale if self._is_money(of) else 1.0)
+
     def fresh(self, register: int) -> int:
         """Return a register that what is kept may depend on.
 
@@ -209,7 +249,7 @@ class Compiler:
         if aggregate is None:
             raise ConfigError("bad_feature", f"expected an aggregate of {sorted(AGGREGATES)}, got {param['aggregate']}")
         value = expr.args[0] if len(expr.args) > int(param["where"]) else None
-        money = value is not None and self._kind(value) is Kind.MONEY and param["aggregate"] != "distinct"
+        money = value is not None and self._is_money(value) and param["aggregate"] != "distinct"
         keep = _Keep(
             self,
             self.table(param["entity"]),
@@ -224,9 +264,18 @@ class Compiler:
         span = (0, expr.param["over_us"])
         return self.output(table, layout.OUT_SUM, table.add_sum(span, layout.COUNT, NONE, NONE))
 
+    def _frauds(self, expr: Expr) -> int:
+        kind, output = _FRAUDS[expr.op]
+        table, horizon = self.table(expr.param["entity"], layout.FROM_LABELS), expr.param["within_us"]
+        table.see(horizon)
+        return self.output(table, output, (table.add_memory(kind, table.lane(NONE, NONE), NONE, horizon), horizon))
+
+    def _is_money(self, expr: Expr) -> bool:
+        return expr.op == "column" and self._kind(expr) is Kind.MONEY
+
     def value(self, expr: Expr, *, distinct: bool = False) -> int:
-        """Return the register of a value that a window keeps: money in whole minor units."""
-        if self._kind(expr) is Kind.MONEY:
+        """Return the register of a value that is kept to be computed with: money in whole minor units."""
+        if self._is_money(expr):
             return self._raw(expr.param["name"])
         return self.fresh(self._any(expr) if distinct else self.register(expr))
 

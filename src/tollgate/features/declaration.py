@@ -11,6 +11,7 @@ An expression is data: it can be written to JSON and read back, and nothing in i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +26,7 @@ class Expr:
     """One node of an expression.
 
     Attributes:
-        op: A row operator, or one of `column`, `clock`, `constant`, `category`, `window`, `fraud_count`, `since_last`,
-            `since_first`, `last`, `is_new`.
+        op: A row operator, or one of `_OTHERS`: what the transaction says, and what its histories do.
         args: What it is computed from.
         params: What it is told, as sorted pairs of plain values.
         name: What the feature is called; derived from the expression unless `named`.
@@ -228,8 +228,16 @@ def to_data(expr: Expr) -> dict[str, Any]:
     return data
 
 
+def nodes(expr: Expr) -> Iterator[Expr]:
+    """Yield an expression and all that it is computed from."""
+    yield expr
+    for arg in expr.args:
+        yield from nodes(arg)
+
+
 _OTHERS = {
-    "column", "constant", "clock", "category", "window", "fraud_count", "since_last", "since_first", "last", "is_new",
+    "column", "constant", "clock", "category", "window", "since_last", "since_first", "last", "is_new",
+    "lag", "since_lag", "median", "mad", "fraud_count", "since_fraud", "since_first_fraud", "fraud_spell_count",
 }  # fmt: skip
 
 

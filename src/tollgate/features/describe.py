@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tollgate.duration import format_duration
 from tollgate.features import layout
 from tollgate.features.compiler import Compiler
-from tollgate.features.declaration import Expr
+from tollgate.features.declaration import Expr, nodes
 from tollgate.features.plan import FeaturePlan
 from tollgate.features.tables import State, lay_out
 from tollgate.schema import Schema
@@ -16,7 +16,6 @@ from tollgate.schema import Schema
 WORD_BYTES = 8
 SLOT_BYTES = 16  # of the index
 INDEX_BYTES = (24, 48)  # an entity: it is between one third and two thirds full
-_RECENCY = {"since_last", "since_first", "last", "is_new"}
 
 
 class FeatureCost(NamedTuple):
@@ -25,7 +24,7 @@ class FeatureCost(NamedTuple):
     Attributes:
         name: Of the feature.
         entities: Whose histories it reads: `card`, or `card x merchant` for a pair.
-        windows: How far it looks, such as `1h`, `7d delay 14d`, or `within 90d`.
+        windows: How far it looks, such as `1h`, `7d delay 14d`, `within 90d`, or `last 32 within 90d`.
         needs: What is kept for it, in words.
         steps: Elementary operations for each transaction: row operators, windows moved on, sums updated, memories.
         entity_words: Words of eight bytes in the record of each entity, without the three that every record has.
@@ -72,13 +71,6 @@ def describe_entities(plan: FeaturePlan) -> list[EntityCost]:
     return [_entity(number, state, plan.schema) for number in range(len(state.tables))]
 
 
-def nodes(expr: Expr) -> Iterator[Expr]:
-    """Yield an expression and all that it is computed from."""
-    yield expr
-    for arg in expr.args:
-        yield from nodes(arg)
-
-
 def entity_name(columns: tuple[str, ...]) -> str:
     """Return how an entity is called: `card`, or `card x merchant` for a pair."""
     return " x ".join(column.removesuffix("_id") for column in columns)
@@ -102,9 +94,9 @@ def _feature(feature: Expr, plan: FeaturePlan) -> FeatureCost:
         entities=_unique(entity_name(one.param["entity"]) for one in nodes(feature) if "entity" in one.param),
         windows=_unique(_looks(one) for one in nodes(feature) if "entity" in one.param),
         needs=_unique(_needs(one) for one in nodes(feature) if "entity" in one.param) or ("this transaction",),
-        # What enters a window leaves it again, so all that is kept of it is touched twice.
+        # What enters a window leaves it again, so all that is kept of it is touched twice. A median sorts its values.
         steps=len(compiler.before) + len(compiler.after) + len(state.windows) + 2 * kept
-        + len(state.memories) + len(state.outputs),
+        + len(state.memories) + len(state.outputs) + sum(one.param.get("last", 0) for one in nodes(feature)),
         entity_words=int((tables[:, layout.RECORD_WORDS] - layout.FIRST_WORD).sum()),
         event_words=int((events[:, layout.EVENT_WORDS] - layout.FIRST_VALUE).sum()),
     )  # fmt: skip
@@ -112,8 +104,9 @@ def _feature(feature: Expr, plan: FeaturePlan) -> FeatureCost:
 
 def _looks(expr: Expr) -> str:
     param = expr.param
-    if expr.op in _RECENCY:
-        return f"within {format_duration(param['within_us'])}"
+    if "within_us" in param:
+        few = f"last {param['last']} " if "last" in param else ""
+        return f"{few}within {format_duration(param['within_us'])}"
     return span_text(param["over_us"], param.get("delay_us", 0))
 
 
@@ -129,6 +122,14 @@ def _needs(expr: Expr) -> str:
             return kept[expr.param["aggregate"]]
         case "fraud_count":
             return "labels of fraud"
+        case "since_fraud":
+            return "time of the last label of fraud"
+        case "since_first_fraud" | "fraud_spell_count":
+            return "spell of labels of fraud"
+        case "lag" | "median" | "mad":
+            return f"ring of {value}"
+        case "since_lag":
+            return "ring of times"
         case "last":
             return f"last {value}"
         case "since_first":

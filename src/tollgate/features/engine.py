@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tollgate.errors import CapacityError
 from tollgate.features import kernel
 from tollgate.features.heap import COUNT, FREED, LATE, TOP, new_meta, reserve
+from tollgate.features.layout import MAX_LAG
 from tollgate.features.plan import FeaturePlan
 from tollgate.transaction import Batch
 
@@ -57,7 +58,8 @@ class FeatureEngine:
         registers = np.zeros((self._program.registers, rows))
         for register, value in self._program.constants:
             registers[register] = value
-        return registers, np.zeros((kernel.SCRATCH_ROWS, rows), dtype=np.int64)
+        sample_rows = -(-MAX_LAG // rows)
+        return registers, np.zeros((kernel.SCRATCH_ROWS + sample_rows, rows), dtype=np.int64)
 
     @property
     def arrays(self) -> StateArrays:
@@ -108,7 +110,7 @@ class FeatureEngine:
         return out
 
     def learn(self, keys: NDArray[np.uint64], available_us: NDArray[np.int64]) -> None:
-        """Apply labels of fraud, in order of arrival: from now on `fraud_count` knows of them.
+        """Apply labels of fraud, in order of arrival: from now on `fraud_count` and the like know of them.
 
         Args:
             keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`.

@@ -8,6 +8,7 @@ from typing import overload
 from tollgate.duration import format_duration, parse_duration_us
 from tollgate.errors import ConfigError
 from tollgate.features.declaration import Expr, haversine_km, row, tx
+from tollgate.features.tables import check_steps
 
 SECONDS_PER_HOUR = 3600
 DEFAULT_HORIZON = "90d"  # for how long an entity that was seen counts as known
@@ -101,6 +102,28 @@ class Entity:
         """`value` over the mean of its own history in the window."""
         return (value / self.mean(value, over=over)).named(f"{self.name}_{value.name}_ratio_{over}")
 
+    def median(self, value: Expr, *, last: int, within: str = DEFAULT_HORIZON) -> Expr:
+        """The median of `value` over its last transactions, `MAX_LAG` at most; missing where none has the value.
+
+        One transaction far out of line moves it no further than any other, unlike a mean.
+        """
+        return self._steps("median", value, last, within)
+
+    def mad(self, value: Expr, *, last: int, within: str = DEFAULT_HORIZON) -> Expr:
+        """The median of the absolute deviations of `value` from its median, over the same transactions."""
+        return self._steps("mad", value, last, within)
+
+    def robust_zscore(self, value: Expr, *, last: int, within: str = DEFAULT_HORIZON) -> Expr:
+        """How many median absolute deviations `value` lies above its median; missing where all were alike."""
+        above = value - self.median(value, last=last, within=within)
+        spread = above / self.mad(value, last=last, within=within)
+        return spread.named(f"{self.name}_{value.name}_robust_zscore_last_{last}")
+
+    def ratio_to_median(self, value: Expr, *, last: int, within: str = DEFAULT_HORIZON) -> Expr:
+        """`value` over the median of its own last transactions."""
+        ratio = value / self.median(value, last=last, within=within)
+        return ratio.named(f"{self.name}_{value.name}_ratio_to_median_last_{last}")
+
     @overload
     def fraud_count(self, *, over: str) -> Expr: ...
     @overload
@@ -128,6 +151,18 @@ class Entity:
         rate = self.fraud_count(over=over) / self.count(over=over, delay=delay)
         return rate.named(f"{self.name}_fraud_rate_{over}")
 
+    def seconds_since_fraud(self, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """Seconds since one of its transactions last became known as fraud; missing where none did `within`."""
+        return self._frauds("since_fraud", "seconds_since_fraud", within)
+
+    def seconds_since_first_fraud(self, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """Seconds since its spell of frauds began: since the first one became known after a pause of `within`."""
+        return self._frauds("since_first_fraud", "seconds_since_first_fraud", within)
+
+    def fraud_spell_count(self, *, within: str = DEFAULT_HORIZON) -> Expr:
+        """How many of its transactions became known as fraud in that spell; 0 where none did `within`."""
+        return self._frauds("fraud_spell_count", "fraud_spell_count", within)
+
     def seconds_since_last(self, *, where: Expr | None = None, within: str = DEFAULT_HORIZON) -> Expr:
         """Seconds since its last transaction, or its last one `where`; missing where that is older than `within`."""
         return self._recency("since_last", "seconds_since_last", within, where=where)
@@ -139,6 +174,25 @@ class Entity:
     def last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
         """`value` at its last transaction that had one; missing where that is older than `within`."""
         return self._recency("last", f"last_{value.name}", within, value)
+
+    def lag(self, value: Expr, *, last: int, within: str = DEFAULT_HORIZON) -> list[Expr]:
+        """`value` at each of its `last` transactions, `MAX_LAG` at most, the newest first.
+
+        A step is missing where there was none `within` that time, and where that transaction lacked the value: step k
+        of every value is of the same transaction.
+
+        Raises:
+            ConfigError: `last` is not 1 to `MAX_LAG`.
+        """
+        return self._lags("lag", f"{value.name.removesuffix('_id')}_lag", last, within, value)
+
+    def seconds_since_lag(self, *, last: int, within: str = DEFAULT_HORIZON) -> list[Expr]:
+        """Seconds since each of its `last` transactions, `MAX_LAG` at most, the newest first.
+
+        Raises:
+            ConfigError: `last` is not 1 to `MAX_LAG`.
+        """
+        return self._lags("since_lag", "seconds_lag", last, within)
 
     def same_as_last(self, value: Expr, *, within: str = DEFAULT_HORIZON) -> Expr:
         """1 where `value` is what it was at the last transaction that had one, else 0."""
@@ -176,6 +230,25 @@ class Entity:
             (("entity", self.columns), ("where", where is not None), ("within_us", _window_us(within))),
             name,
         )
+
+    def _steps(self, op: str, value: Expr, last: int, within: str) -> Expr:
+        check_steps(last)
+        return Expr(
+            op, (value,), (("entity", self.columns), ("last", last), ("within_us", _window_us(within))),
+            f"{self.name}_{value.name}_{op}_last_{last}",
+        )  # fmt: skip
+
+    def _lags(self, op: str, suffix: str, last: int, within: str, *values: Expr) -> list[Expr]:
+        check_steps(last)
+        known = (("entity", self.columns), ("within_us", _window_us(within)))
+        return [
+            Expr(op, values, tuple(sorted([*known, ("step", step)])), f"{self.name}_{suffix}_{step}")
+            for step in range(1, last + 1)
+        ]
+
+    def _frauds(self, op: str, suffix: str, within: str) -> Expr:
+        params = (("entity", self.columns), ("within_us", _window_us(within)))
+        return Expr(op, params=params, name=f"{self.name}_{suffix}")
 
     def _window(
         self,

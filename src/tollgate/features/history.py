@@ -51,7 +51,6 @@ from tollgate.features.layout import (
     EVENT_TIME,
     EVENT_WORDS,
     EXPIRY,
-    FIRST,
     FIRST_VALUE,
     HEAD,
     K_DISTINCT,
@@ -60,13 +59,6 @@ from tollgate.features.layout import (
     L_WHERE,
     LANES,
     LANES_END,
-    M_HORIZON,
-    M_KIND,
-    M_LANE,
-    M_OFFSET,
-    M_VALUE,
-    MEMORIES,
-    MEMORIES_END,
     NEVER,
     NEXT,
     NO_TIME,
@@ -125,6 +117,22 @@ def _accumulate(heap_f, at, value):
     low += (high - (total - part)) + (value - part)
     heap_f[at] = total + low
     heap_f[at + 1] = low - (heap_f[at] - total)
+
+
+@numba.njit(error_model="numpy", inline="always")
+def std(heap_f, record, count, total, squares):
+    """Return the sample standard deviation from exact sums, cancelling in double-double."""
+    n = heap_f[record + count]
+    if n < 2.0:
+        return math.nan
+    high, low = heap_f[record + total], heap_f[record + total + 1]
+    product = high * high
+    error = product_error(high, high, product) + 2.0 * high * low
+    share = product / n
+    back = share * n
+    rest = ((product - back) - product_error(share, n, back) + error) / n  # total**2 / n is share + rest
+    spread = (heap_f[record + squares] - share) + (heap_f[record + squares + 1] - rest)
+    return math.sqrt(max(spread, 0.0) / (n - 1.0))
 
 
 @numba.njit(error_model="numpy", inline="always")
@@ -244,21 +252,6 @@ def mask_of(table, tables, lanes, regs, i):
         if holds and (value < 0 or not math.isnan(regs[value, i])):
             mask |= np.int64(1) << (lane - first)
     return mask
-
-
-@numba.njit(error_model="numpy", inline="always")
-def remember(heap, heap_f, record, table, t, mask, tables, memories, regs, i):
-    """Keep the time and the value of the transaction, where a feature will ask for them."""
-    for m in range(tables[table, MEMORIES], tables[table, MEMORIES_END]):
-        at = record + memories[m, M_OFFSET]
-        if memories[m, M_KIND] == FIRST:
-            last = heap[record + WATERMARK]
-            if last == NO_TIME or t - last >= memories[m, M_HORIZON]:
-                heap[at] = t
-        elif (mask >> memories[m, M_LANE]) & 1:
-            heap[at] = t
-            if memories[m, M_VALUE] >= 0:
-                heap_f[at + 1] = regs[memories[m, M_VALUE], i]
 
 
 @numba.njit(error_model="numpy", inline="always")

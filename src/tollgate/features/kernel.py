@@ -11,7 +11,7 @@ import numpy as np
 
 from tollgate.features.heap import CLOCK, LATE, TOP, borrowed, find, index_key, mix, prefetch, prefetch_slot
 from tollgate.features.heap import COUNT as ENTITIES
-from tollgate.features.history import advance, event_at, mask_of, product_error, push, remember, value_key
+from tollgate.features.history import advance, event_at, mask_of, push, std, value_key
 from tollgate.features.layout import (
     BLOCK_WORDS,
     D_TABLE,
@@ -38,7 +38,9 @@ from tollgate.features.layout import (
     OUT_AGE,
     OUT_EXTREMUM,
     OUT_FIRST,
+    OUT_LAG,
     OUT_NEW,
+    OUT_SPELL_AGE,
     OUT_STD,
     OUT_SUM,
     OUTPUTS,
@@ -55,12 +57,11 @@ from tollgate.features.layout import (
     WINDOWS_END,
 )
 from tollgate.features.operators import run_rows
-from tollgate.features.records import new_record, sweep
+from tollgate.features.records import MICROSECONDS, new_record, recall, remember, sweep
 
 OK, FULL = 0, 1
-MICROSECONDS = 1_000_000.0
 ABSENT = -1  # of a record: the entity is known, but nothing is kept of it yet
-HASHES, RECORDS, CLOCKS, SCRATCH_ROWS = range(4)  # rows of scratch
+HASHES, RECORDS, CLOCKS, SCRATCH_ROWS = range(4)  # rows of scratch; what follows them is room for a sample
 LINE_WORDS = 8  # of a cache line
 _CODE_MASK = np.uint64(2**52 - 1)  # of an entity's key: what a float64 register can hold of it
 _SWEPT_PER_ENTITY = 4  # slots looked at for each new entity: garbage stays a fraction of what is alive
@@ -69,34 +70,22 @@ _SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py", "
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _std(heap_f, record, count, total, squares):
-    """Return the sample standard deviation from exact sums, cancelling in double-double."""
-    n = heap_f[record + count]
-    if n < 2.0:
-        return math.nan
-    high, low = heap_f[record + total], heap_f[record + total + 1]
-    product = high * high
-    error = product_error(high, high, product) + 2.0 * high * low
-    share = product / n
-    back = share * n
-    rest = ((product - back) - product_error(share, n, back) + error) / n  # total**2 / n is share + rest
-    spread = (heap_f[record + squares] - share) + (heap_f[record + squares + 1] - rest)
-    return math.sqrt(max(spread, 0.0) / (n - 1.0))
-
-
-@numba.njit(error_model="numpy", inline="always")
-def _read(heap, heap_f, record, table, t, tables, outputs, regs, i):
+def _read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i):
     last = heap[record + WATERMARK]
-    for o in range(tables[table, OUTPUTS], tables[table, OUTPUTS_END]):
+    end = tables[table, OUTPUTS_END]
+    for o in range(tables[table, OUTPUTS], end):
         kind, register, a = outputs[o, O_KIND], outputs[o, O_REGISTER], outputs[o, O_A]
         if kind == OUT_SUM:
             regs[register, i] = heap_f[record + a]
         elif kind == OUT_STD:
-            regs[register, i] = _std(heap_f, record, a, outputs[o, O_B], outputs[o, O_C])
+            regs[register, i] = std(heap_f, record, a, outputs[o, O_B], outputs[o, O_C])
         elif kind == OUT_EXTREMUM:
             place = heap[record + a]
             words = tables[table, EVENT_WORDS]
             regs[register, i] = heap_f[event_at(place, words) + outputs[o, O_B]] if place != 0 else math.nan
+        elif kind >= OUT_LAG:  # these come last: by themselves, they do not slow down the loop of the others
+            recall(heap, heap_f, record, t, o, end, outputs, memories, sample, regs, i)
+            break
         elif kind == OUT_FIRST:
             known = last != NO_TIME and t - last < outputs[o, O_B]
             regs[register, i] = (t - heap[record + a]) / MICROSECONDS if known else math.nan
@@ -194,13 +183,16 @@ def _approach(index, heap, meta, table, program, regs, scratch, n):
 def _nothing(record, table, tables, outputs, regs, i):
     """Give the features of an entity that is missing, or of which no label is known."""
     for o in range(tables[table, OUTPUTS], tables[table, OUTPUTS_END]):
-        regs[outputs[o, O_REGISTER], i] = 0.0 if record == ABSENT else math.nan
+        kind = outputs[o, O_KIND]
+        counted = record == ABSENT and kind not in (OUT_AGE, OUT_SPELL_AGE)
+        regs[outputs[o, O_REGISTER], i] = 0.0 if counted else math.nan
 
 
 @numba.njit(error_model="numpy", inline="always")
 def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, start, n):
     """Take n transactions through the history of one kind of entity after the other."""
     tables, _, _, _, _, lanes, _, _, _, memories, outputs = program
+    sample = scratch[SCRATCH_ROWS:].reshape(-1).view(np.float64)
     for table in range(tables.shape[0]):
         if tables[table, SOURCE] == FROM_VALUES:
             continue
@@ -216,7 +208,7 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, sta
             t = max(time_us[start + i], heap[record + WATERMARK], scratch[CLOCKS, i] - tables[table, HORIZON])
             if has_windows:
                 advance(heap, heap_f, meta, record, table, t, program)
-            _read(heap, heap_f, record, table, t, tables, outputs, regs, i)
+            _read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i)
             if from_labels:  # what has left a window for this reader is gone for the next one too
                 heap[record + WATERMARK] = t
                 continue
@@ -287,7 +279,7 @@ def _compile(sources: str):
             keys: uint64 (E, n).
             values: float64 (C, n).
             regs: float64 (R, chunk), scratch; the registers of constants are already filled.
-            scratch: int64 (SCRATCH_ROWS, chunk).
+            scratch: int64 (SCRATCH_ROWS + S, chunk), with S rows of MAX_LAG words or more.
             out: float64 (n, F), written.
 
         Returns:
@@ -360,8 +352,10 @@ def _compile(sources: str):
                 if record == 0:
                     record = new_record(index, heap, meta, table, key, tables, windows, memories)
                 t = max(available_us[i], heap[record + WATERMARK], meta[CLOCK] - tables[table, HORIZON])
-                advance(heap, heap_f, meta, record, table, t, program)
-                push(index, heap, heap_f, meta, record, table, t, np.int64(1), program, regs, 0)
+                remember(heap, heap_f, record, table, t, np.int64(1), tables, memories, regs, 0)
+                if tables[table, WINDOWS] != tables[table, WINDOWS_END]:
+                    advance(heap, heap_f, meta, record, table, t, program)
+                    push(index, heap, heap_f, meta, record, table, t, np.int64(1), program, regs, 0)
                 heap[record + WATERMARK] = t
         return OK
 

@@ -16,16 +16,20 @@ SHIFT, PLACE = 3, EVENTS - 1
 NEVER = np.iinfo(np.int64).max
 NO_TIME = np.iinfo(np.int64).min
 NONE = -1
+MAX_LAG = 64  # steps back that a ring may hold: every entity that was seen pays for all of them
 
 # Words of a record.
 R_KEY, WATERMARK, HEAD, FIRST_WORD = range(4)
 # Words that each part of a record takes.
-WINDOW_WORDS, DELAYED_WORDS, COUNT_WORDS, SUM_WORDS, POINTER_WORDS, MEMORY_WORDS = 2, 4, 1, 2, 1, 2
+WINDOW_WORDS, DELAYED_WORDS, COUNT_WORDS, SUM_WORDS, POINTER_WORDS, MEMORY_WORDS, SPELL_WORDS = 2, 4, 1, 2, 1, 2, 3
 # Words of a window: the oldest event in it, when that one leaves, and with a delay who enters next, and when.
 TAIL, EXPIRY, ENTRY, ENTRY_TIME = range(4)
 # Words of an event before its values, and of its links in a chain of extrema.
 EVENT_TIME, EVENT_MASK, FIRST_VALUE = range(3)
 PREVIOUS, NEXT = range(2)
+# Words of a spell: when its last event was, when its first was, and how many it has. Of a ring: where the next goes.
+SPELL_LAST, SPELL_FIRST, SPELL_COUNT = range(3)
+CURSOR, FIRST_STEP = range(2)
 
 # Tables: one a kind of entity. SOURCE tells whose events it keeps. Ranges are places in the other arrays.
 (
@@ -50,13 +54,17 @@ L_WHERE, L_VALUE, LANE_COLUMNS = range(3)
 # Chains of extrema, one a value, lane and direction; distinct values, one a value and lane.
 C_SIGN, C_VALUE, C_LANE, C_LINKS, C_BACK, C_FRONT, CHAIN_COLUMNS = range(7)
 D_LANE, D_VALUE, D_BIT, D_TABLE, D_LONGEST, DISTINCT_COLUMNS = range(6)
-# Memories: the time and the value of the last event of a lane, or the time of the first one.
-M_KIND, M_LANE, M_VALUE, M_OFFSET, M_HORIZON, MEMORY_COLUMNS = range(6)
-LAST, FIRST = range(2)
+# Memories: the time and the value of the last event of a lane, the time of the first one, a spell of events without a
+# pause, or a ring of the last times (without a value) or values, one step for every event.
+M_KIND, M_LANE, M_VALUE, M_OFFSET, M_HORIZON, M_STEPS, MEMORY_COLUMNS = range(7)
+LAST, FIRST, SPELL, RING = range(4)
 
-# What a feature reads from a record.
-O_KIND, O_REGISTER, O_A, O_B, O_C, OUTPUT_COLUMNS = range(6)
-OUT_SUM, OUT_STD, OUT_EXTREMUM, OUT_AGE, OUT_NEW, OUT_VALUE, OUT_FIRST = range(7)
+# What a feature reads from a record. Those from OUT_LAG on are of rings and spells, and come last.
+O_KIND, O_REGISTER, O_A, O_B, O_C, O_D, OUTPUT_COLUMNS = range(7)
+(
+    OUT_SUM, OUT_STD, OUT_EXTREMUM, OUT_AGE, OUT_NEW, OUT_VALUE, OUT_FIRST,
+    OUT_LAG, OUT_LAG_AGE, OUT_SPELL_AGE, OUT_SPELL_COUNT, OUT_MEDIAN, OUT_MAD,
+) = range(13)  # fmt: skip
 
 # Row operators: code, destination and up to four arguments.
 OP_CODE, OP_OUT, OP_A, OP_B, OP_C, OP_D, OP_COLUMNS = range(7)

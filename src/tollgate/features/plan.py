@@ -11,7 +11,7 @@ import numpy as np
 from tollgate.errors import ConfigError
 from tollgate.features import layout
 from tollgate.features.compiler import Compiler
-from tollgate.features.declaration import Expr, from_data, to_data
+from tollgate.features.declaration import Expr, from_data, nodes, to_data
 from tollgate.features.tables import Ints, State, lay_out, matrix
 from tollgate.features.zones import zone_table
 from tollgate.schema import Schema
@@ -66,6 +66,11 @@ class FeaturePlan:
     def categorical(self) -> tuple[bool, ...]:
         """Which features are category codes."""
         return tuple(feature.op == "category" for feature in self.features)
+
+    @property
+    def back(self) -> tuple[int, ...]:
+        """How many transactions back each of the F features looks: the largest step of its lags, 0 without any."""
+        return tuple(max(one.param.get("step", 0) for one in nodes(feature)) for feature in self.features)
 
     @property
     def learns(self) -> bool:

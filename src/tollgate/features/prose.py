@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tollgate.duration import format_duration
-from tollgate.features.declaration import Expr
-from tollgate.features.describe import entity_name, nodes
+from tollgate.features.declaration import Expr, nodes
+from tollgate.features.describe import entity_name
 from tollgate.features.operators import ROW_OPERATORS
 from tollgate.schema import EFFECTIVE_TIME, Schema
 
@@ -18,6 +18,10 @@ _KEPT = {
     "std": "the sample standard deviation of {}", "min": "the smallest {}", "max": "the largest {}",
     "distinct": "how many different values of {}",
 }  # fmt: skip
+_SPREADS = {"median": "the median of", "mad": "the median absolute deviation from the median of"}
+_FRAUDS = {"fraud_count", "since_fraud", "since_first_fraud", "fraud_spell_count"}
+_HISTORIES = {"window", "since_last", "since_first", "last", "is_new", "lag", "since_lag"} | _FRAUDS | _SPREADS.keys()
+_THERE = " at that transaction"
 
 
 def in_words(expr: Expr) -> str:
@@ -33,16 +37,20 @@ def in_words(expr: Expr) -> str:
             return f"the time on a clock in {expr.param['zone']}"
         case "category":
             return f"{in_words(expr.args[0])}, as a category"
+        case op if op in _HISTORIES:
+            return _history(expr)
+    return _row(expr)
+
+
+def _history(expr: Expr) -> str:
+    match expr.op:
         case "window":
             return _window(expr)
-        case "fraud_count":
-            return (
-                f"how many transactions of the {_who(expr)} became known as fraud in the last "
-                f"{format_duration(expr.param['over_us'])}"
-            )
-        case "since_last" | "since_first" | "last" | "is_new":
-            return _recency(expr)
-    return _row(expr)
+        case "lag" | "since_lag" | "median" | "mad":
+            return _steps(expr)
+        case op if op in _FRAUDS:
+            return _frauds(expr)
+    return _recency(expr)
 
 
 def _who(expr: Expr) -> str:
@@ -80,6 +88,30 @@ def _recency(expr: Expr) -> str:
     return f"1 where the {who} was not seen within {within}, else 0"
 
 
+def _steps(expr: Expr) -> str:
+    who, within = _who(expr), format_duration(expr.param["within_us"])
+    if expr.op in _SPREADS:
+        value, last = formula(expr.args[0]), expr.param["last"]
+        return f"{_SPREADS[expr.op]} {value} over the last {last} transactions of the {who}, looking back {within}"
+    step = expr.param["step"]
+    ago = f"{step} transaction{'s' if step > 1 else ''} of the {who} ago, looking back {within}"
+    return f"{formula(expr.args[0])} {ago}" if expr.op == "lag" else f"seconds since {ago}"
+
+
+def _frauds(expr: Expr) -> str:
+    who = _who(expr)
+    if expr.op == "fraud_count":
+        over = format_duration(expr.param["over_us"])
+        return f"how many transactions of the {who} became known as fraud in the last {over}"
+    within = format_duration(expr.param["within_us"])
+    match expr.op:
+        case "since_fraud":
+            return f"seconds since a transaction of the {who} last became known as fraud, looking back {within}"
+        case "since_first_fraud":
+            return f"seconds since the spell of known frauds of the {who} began, a pause of {within} ending it"
+    return f"how many transactions of the {who} became known as fraud in this spell, a pause of {within} ending it"
+
+
 def _row(expr: Expr) -> str:
     if expr.op in _UNITS:
         clock = expr.args[0]
@@ -104,7 +136,7 @@ def formula(expr: Expr) -> str:
         case "constant":
             value = expr.param["value"]
             return repr(value) if isinstance(value, str) else f"{value:g}"
-        case "column" | "clock" | "window" | "fraud_count" | "since_last" | "since_first" | "last" | "is_new":
+        case op if op in {"column", "clock"} | _HISTORIES:
             return expr.name
         case "hour_of_day" | "day_of_week":
             clock = expr.args[0]
@@ -121,7 +153,7 @@ def _operand(expr: Expr) -> str:
 def missing_when(expr: Expr, schema: Schema) -> tuple[str, ...]:
     """Return the conditions under which an expression is missing, each a phrase; none where it never is."""
     never = {f"{name} is missing" for name, column in schema.columns.items() if column.required}
-    return tuple(one for one in dict.fromkeys(_missing(expr)) if one not in never)
+    return tuple(one for one in dict.fromkeys(_missing(expr)) if one.removesuffix(_THERE) not in never)
 
 
 def _missing(expr: Expr) -> list[str]:
@@ -141,7 +173,7 @@ def _missing(expr: Expr) -> list[str]:
             return [*inner, *zero]
         case "log1p":
             return [*inner, f"{formula(expr.args[0])} is -1 or less"]
-        case "window" | "fraud_count" | "since_last" | "since_first" | "last" | "is_new":
+        case op if op in _HISTORIES:
             return [*(f"{column} is missing" for column in expr.param["entity"]), *_empty(expr)]
     return inner
 
@@ -158,6 +190,18 @@ def _empty(expr: Expr) -> list[str]:
             what = "such a transaction" if expr.op == "since_last" and expr.param["where"] else "a transaction"
             what = f"a transaction with {formula(expr.args[0])}" if expr.op == "last" else what
             return [f"the {who} had no {what.removeprefix('a ')} within {within}"]
+        case "lag" | "since_lag":
+            step, within = expr.param["step"], format_duration(expr.param["within_us"])
+            few = "no transaction" if step == 1 else f"fewer than {step} transactions"
+            then = [f"{one}{_THERE}" for arg in expr.args for one in _missing(arg)]
+            return [f"the {who} had {few} within {within}", *then]
+        case "median" | "mad":
+            within = format_duration(expr.param["within_us"])
+            last, value = expr.param["last"], formula(expr.args[0])
+            return [f"the last {last} transactions of the {who} hold no value of {value} within {within}"]
+        case "since_fraud" | "since_first_fraud":
+            within = format_duration(expr.param["within_us"])
+            return [f"no transaction of the {who} became known as fraud within {within}"]
     return []
 
 

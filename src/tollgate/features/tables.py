@@ -16,6 +16,8 @@ from tollgate.features.layout import NONE
 
 MAX_LANES = 60  # bits of an event's mask: different (where, value) pairs of one entity, and its distinct values
 
+_FROM_RINGS = {layout.OUT_LAG, layout.OUT_LAG_AGE, layout.OUT_MEDIAN, layout.OUT_MAD}
+
 Ints = NDArray[np.int64]
 Span = tuple[int, int]  # a window: its delay and its duration, in microseconds
 Lane = tuple[int, int]  # registers of a condition and of a value, or NONE
@@ -58,6 +60,7 @@ class Table:
     chains: list[tuple[int, int, int]] = field(default_factory=list)  # sign, stored value, lane
     distincts: list[tuple[int, int]] = field(default_factory=list)  # lane, stored value
     memories: list[tuple[int, int, int, int]] = field(default_factory=list)  # kind, lane, value register, horizon
+    rings: dict[int, int] = field(default_factory=dict)  # value register, NONE for times: steps
     outputs: list[tuple[int, int, Any]] = field(default_factory=list)  # kind, register, what it reads
     horizon_us: int = 0
 
@@ -93,8 +96,28 @@ class Table:
         return ("counters", span, _place(self.window(span).counters, distinct))
 
     def add_memory(self, kind: int, lane: int, value: int, horizon_us: int) -> tuple[str, int]:
-        """Keep the time, and the value, of the last event of a lane, or the time of the first."""
-        return ("memories", _place(self.memories, (kind, lane, value, horizon_us if kind == layout.FIRST else 0)))
+        """Keep the time, and the value, of the last event of a lane, the time of the first, or a spell."""
+        return ("memories", _place(self.memories, (kind, lane, value, 0 if kind == layout.LAST else horizon_us)))
+
+    def add_ring(self, value: int, steps: int) -> None:
+        """Keep the times of the last events, and their values.
+
+        Raises:
+            ConfigError: The steps are not 1 to `MAX_LAG`; the kernel relies on it.
+        """
+        check_steps(steps)
+        for ring in {NONE, value}:
+            self.rings[ring] = max(steps, self.rings.get(ring, 0))
+
+
+def check_steps(steps: int) -> None:
+    """Raise ConfigError where a feature looks back over less than one transaction or more than `MAX_LAG`."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= layout.MAX_LAG:
+        raise ConfigError(
+            "bad_feature",
+            f"expected to look back over the last 1 to {layout.MAX_LAG} transactions, but got {steps!r}; "
+            "what lies further back is for a window (over=...)",
+        )
 
 
 def _place(known: list[Any], one: Any) -> int:
@@ -133,7 +156,7 @@ def _lay_out_table(
     parts = ("windows", "lanes", "stored", "memories", "chains", "distincts", "outputs")
     starts = {name: len(arrays[name]) for name in parts}
     spans = sorted(table.windows, key=lambda span: (sum(span), span))  # the longest last: it frees the events
-    places = _Places(table, spans)
+    places = _Places(table, spans, starts["memories"])
     links = layout.FIRST_VALUE + len(table.stored)
     for span in spans:
         kept = table.windows[span]
@@ -160,7 +183,9 @@ def _lay_out_table(
     arrays["lanes"] += table.lanes
     arrays["stored"] += table.stored
     for place, (kind, lane, value, horizon) in enumerate(table.memories):
-        arrays["memories"].append((kind, lane, value, places.at["memories", place], horizon))
+        arrays["memories"].append((kind, lane, value, places.at["memories", place], horizon, 0))
+    for value, steps in table.rings.items():
+        arrays["memories"].append((layout.RING, 0, value, places.at["ring", value], 0, steps))
     for c, (sign, value, lane) in enumerate(table.chains):
         front = max((span for span in spans if c in table.windows[span].pointers), key=spans.index)
         pointer = places.at["pointers", front, table.windows[front].pointers.index(c)]
@@ -171,7 +196,7 @@ def _lay_out_table(
         arrays["distincts"].append(
             (lane, layout.FIRST_VALUE + value, len(table.lanes) + d, entities + len(pairs) - 1, longest)
         )
-    for kind, register, reads in table.outputs:
+    for kind, register, reads in sorted(table.outputs, key=lambda output: output[0] >= layout.OUT_LAG):
         arrays["outputs"].append((kind, register, *places.output(kind, reads)))
     event = links + 2 * len(table.chains)
     key_1, key_2 = (*table.keys, NONE)[:2]
@@ -193,8 +218,10 @@ def _pair_table(number: int, horizon_us: int) -> tuple[int, ...]:
 class _Places:
     """Where in a record each kept thing lies."""
 
-    def __init__(self, table: Table, spans: Sequence[Span]) -> None:
+    def __init__(self, table: Table, spans: Sequence[Span], first_memory: int) -> None:
+        first_ring = first_memory + len(table.memories)
         self._table = table
+        self._rings = {value: first_ring + place for place, value in enumerate(table.rings)}
         self.words = layout.FIRST_WORD
         self.at: dict[tuple[Any, ...], int] = {}
         for span in spans:  # together, since they are looked at together
@@ -210,26 +237,31 @@ class _Places:
                 self._take(("counters", span, place), layout.COUNT_WORDS)
         for place in range(len(table.chains)):
             self._take(("chain", place), layout.POINTER_WORDS)
-        for place in range(len(table.memories)):
-            self._take(("memories", place), layout.MEMORY_WORDS)
+        for place, (kind, *_) in enumerate(table.memories):
+            self._take(("memories", place), layout.SPELL_WORDS if kind == layout.SPELL else layout.MEMORY_WORDS)
+        for value, steps in table.rings.items():
+            self._take(("ring", value), layout.FIRST_STEP + steps)
 
     def _take(self, what: tuple[Any, ...], words: int) -> None:
         self.at[what] = self.words
         self.words += words
 
-    def output(self, kind: int, reads: Any) -> tuple[int, int, int]:
-        """Return the three operands of an output."""
+    def output(self, kind: int, reads: Any) -> tuple[int, int, int, int]:
+        """Return the four operands of an output."""
         if kind == layout.OUT_SUM:
-            return self.at[reads], 0, 0
+            return self.at[reads], 0, 0, 0
         if kind == layout.OUT_STD:
             count, total, squares = reads
-            return self.at[count], self.at[total], self.at[squares]
+            return self.at[count], self.at[total], self.at[squares], 0
+        if kind in _FROM_RINGS:
+            value, steps, horizon = reads
+            return self._rings[NONE], self._rings[value], steps, horizon
         if kind == layout.OUT_EXTREMUM:
             span, place = reads[1:]
             chain = self._table.windows[span].pointers[place]
-            return self.at[reads], layout.FIRST_VALUE + self._table.chains[chain][1], 0
+            return self.at[reads], layout.FIRST_VALUE + self._table.chains[chain][1], 0, 0
         memory, horizon = reads
-        return (layout.WATERMARK if memory is None else self.at[memory]), horizon, 0
+        return (layout.WATERMARK if memory is None else self.at[memory]), horizon, 0, 0
 
 
 def matrix(rows: Sequence[tuple[int, ...]], columns: int) -> Ints:

@@ -27,7 +27,7 @@ _LEGACY_EXPORTER = (
 
 
 def export_onnx(network: Network, sample: NDArray[np.float64]) -> bytes:
-    """Return `network` as an ONNX model: input `features` double (B, F), output `logits` float (B,), any B.
+    """Return `network` as an ONNX model: input `features` double (B, F), output `logits` float (B, K), any B.
 
     Args:
         network: On the CPU, not training.

@@ -1,108 +1,87 @@
-"""The networks: raw features in, the logit of fraud out."""
+"""Networks by name: raw features in, the logits of an ensemble out, as one graph."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import importlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from tollgate.config import TrainConfig
+from tollgate.errors import ConfigError
+from tollgate.model.encoding import Inputs
+from tollgate.model.mlp import MLP
 from tollgate.model.preprocess import Preprocess
+from tollgate.model.sequence import Sequence
+from tollgate.model.tabm import TabM
 
-# Edges of the pieces that a normal score is cut into. They are finer above, for fraud is in the upper tail of
-# amounts, counts and ratios, where a threshold has to be sharp and a smooth network on the score alone is not.
-PIECE_EDGES = (-4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0)
+# A body takes preprocessed rows, (B, D + M) and (B, C), to the logits of its K members, float32 (B, K).
+Body = Callable[[Inputs, TrainConfig], nn.Module]
 
-_MAX_EMBEDDING = 16  # numbers that a category becomes, at most
-_EMBEDDING_SCALE = 0.1  # small: a category starts as nearly unknown
-
-
-class Pieces(nn.Module):
-    """A piecewise-linear encoding of normal scores (Gorishniy et al. 2022, arXiv 2203.05556).
-
-    Each score becomes P numbers: how far it has come through each piece, from -0.5 (not in) to 0.5 (through).
-    """
-
-    lower: Tensor
-    width: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        edges = torch.tensor(PIECE_EDGES)
-        self.register_buffer("lower", edges[:-1], persistent=False)
-        self.register_buffer("width", edges.diff(), persistent=False)
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """Return the encoding, float32 (B, D * P), of scores, float32 (B, D)."""
-        through = (scores.unsqueeze(2) - self.lower) / self.width  # (B, D, P)
-        return through.clamp(0.0, 1.0).flatten(1) - 0.5
-
-
-class MLP(nn.Module):
-    """A plain multilayer perceptron over preprocessed features.
-
-    Args:
-        scores: How many of the numbers of a row are normal scores, D.
-        masks: How many are masks, M.
-        categories: How many known values each of the C categorical features has.
-        hidden: Sizes of the hidden layers.
-        dropout: Share of hidden units left out of each training step.
-    """
-
-    def __init__(
-        self, scores: int, masks: int, categories: tuple[int, ...], hidden: tuple[int, ...], dropout: float
-    ) -> None:
-        super().__init__()
-        self.scores = scores
-        self.pieces = Pieces()
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(known + 1, min(_MAX_EMBEDDING, 1 + (known + 1) // 2)) for known in categories
-        )
-        width = scores * len(PIECE_EDGES) + masks + sum(table.weight.shape[1] for table in self.tables)
-        sizes = [width, *hidden]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
-        self.head = nn.Linear(sizes[-1], 1)
-        self.dropout = nn.Dropout(dropout)
-        with torch.no_grad():
-            for table in self.tables:
-                table.weight.mul_(_EMBEDDING_SCALE)
-                table.weight[0] = 0.0  # unknown: no opinion until trained
-
-    @property
-    def tables(self) -> list[nn.Embedding]:
-        """The embedding table of each categorical feature."""
-        return [table for table in self.embeddings if isinstance(table, nn.Embedding)]
-
-    def forward(self, numbers: Tensor, places: Tensor) -> Tensor:
-        """Return logits, float32 (B,).
-
-        Args:
-            numbers: float32 (B, D + M): normal scores, then masks.
-            places: int64 (B, C), 0 being unknown or missing.
-        """
-        embedded = [table(places[:, column]) for column, table in enumerate(self.embeddings)]
-        hidden = torch.cat((numbers, self.pieces(numbers[:, : self.scores]), *embedded), dim=1)
-        for layer in self.layers:
-            hidden = self.dropout(torch.relu(layer(hidden)))  # (B, H)
-        logits: Tensor = self.head(hidden).squeeze(1)
-        return logits
+NETWORKS: dict[str, Body] = {"mlp": MLP, "tabm": TabM, "sequence": Sequence}
 
 
 class Network(nn.Module):
-    """Preprocessing and perceptron, as one graph."""
+    """Preprocessing and a body, as one graph.
 
-    def __init__(self, preprocess: Preprocess, hidden: tuple[int, ...], dropout: float) -> None:
+    Attributes:
+        preprocess: The tables.
+        body: From preprocessed rows to logits over the prior.
+        prior: Log odds of fraud in the training rows, float32 (): the body learns what speaks for more or less.
+    """
+
+    prior: Tensor
+
+    def __init__(self, preprocess: Preprocess, config: TrainConfig, back: tuple[int, ...]) -> None:
+        """Make an untrained network.
+
+        Args:
+            preprocess: Fitted tables.
+            config: Which network, and its sizes.
+            back: For each of the F features how many transactions back it looks.
+
+        Raises:
+            ConfigError: There is no such network.
+            ModelError: The features are not those that it needs.
+        """
         super().__init__()
         self.preprocess = preprocess
-        self.mlp = MLP(
-            preprocess.numeric.numel(),
-            preprocess.masked.numel(),
-            tuple(preprocess.sizes.tolist()),
-            hidden,
-            dropout,
+        inputs = Inputs(
+            back=tuple(back[column] for column in preprocess.numeric.tolist()),
+            masked=tuple(preprocess.masked.tolist()),
+            categories=tuple(preprocess.sizes.tolist()),
         )
+        self.body = body_of(config.model)(inputs, config)
+        self.register_buffer("prior", torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return logits, float32 (B,), of raw features, float64 (B, F)."""
-        logits: Tensor = self.mlp(*self.preprocess(features))
-        return logits
+        """Return logits, float32 (B, K), of raw features, float64 (B, F)."""
+        logits: Tensor = self.body(*self.preprocess(features))
+        return logits + self.prior
+
+
+def body_of(name: str) -> Body:
+    """Return a network by its name, or one of the user's own as `package.module:Class`.
+
+    A class of one's own is called with `(Inputs, TrainConfig)` and gives an `nn.Module` whose
+    `forward(numbers, places)` returns (B, K) logits. It is needed for training only: a bundle holds the exported graph,
+    never code.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        body = getattr(importlib.import_module(module), attribute) if attribute else None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError("bad_model", f"[train] model = {name!r} could not be imported: {error}") from error
+    if not callable(body):
+        raise ConfigError(
+            "bad_model",
+            f"[train] model: expected {', '.join(NETWORKS)}, lightgbm or package.module:Class, but got {name!r}",
+        )
+    found: Body = body
+    return found

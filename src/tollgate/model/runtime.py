@@ -22,7 +22,7 @@ class Runtime(Protocol):
     """Something that scores features."""
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the logits of fraud, float64 (N,), of raw features, float64 (N, F).
+        """Return the logits of fraud of K members, float64 (N, K), of raw features, float64 (N, F).
 
         Raises:
             ModelError: There is no score; never a value that only looks like one.
@@ -31,7 +31,7 @@ class Runtime(Protocol):
 
 
 class OnnxRuntime:
-    """A model in ONNX, as `export` writes it: input float64 (B, F), output float32 (B,)."""
+    """A model in ONNX, as `export` writes it: input float64 (B, F), output float32 (B, K)."""
 
     def __init__(self, model: Path | bytes, providers: tuple[str, ...] = CPU, threads: int = 1) -> None:
         """Load a model.
@@ -67,14 +67,17 @@ class OnnxRuntime:
             or inputs[0].type != "tensor(double)"
             or len(inputs[0].shape) != 2
             or not isinstance(inputs[0].shape[1], int)
+            or len(outputs[0].shape) != 2
+            or not isinstance(outputs[0].shape[1], int)
         ):
             found = [(one.name, one.type, one.shape) for one in (*inputs, *outputs)]
-            raise ModelError("bad_model", f"expected one input double (B, F) and one output, but got {found}")
+            raise ModelError("bad_model", f"expected one input double (B, F) and one output (B, K), but got {found}")
         self._input: str = inputs[0].name
         self.width: int = inputs[0].shape[1]
+        self.members: int = outputs[0].shape[1]
 
     def logits(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the logits of fraud, float64 (N,), of raw features, float64 (N, F).
+        """Return the logits of fraud of K members, float64 (N, K), of raw features, float64 (N, F).
 
         Raises:
             ModelError: The features are not as many as the model wants, it failed, or a logit is not finite.
@@ -82,9 +85,9 @@ class OnnxRuntime:
         if features.ndim != 2 or features.shape[1] != self.width:
             raise ModelError("bad_features", f"expected features (N, {self.width}), but got {features.shape}")
         parts = [self._run(features[at : at + MAX_RUN_ROWS]) for at in range(0, len(features), MAX_RUN_ROWS)]
-        logits = np.concatenate(parts).astype(np.float64) if parts else np.empty(0)
+        logits = np.concatenate(parts).astype(np.float64) if parts else np.empty((0, self.members))
         if not np.isfinite(logits).all():
-            bad = int(np.count_nonzero(~np.isfinite(logits)))
+            bad = int(np.count_nonzero(~np.isfinite(logits).all(axis=1)))
             raise ModelError("bad_score", f"the model gave no finite score for {bad} of {len(logits)} transactions")
         return logits
 
