@@ -6,11 +6,12 @@ import polars as pl
 import pytest
 
 from cli.running import tollgate
+from tollgate.report import MEASURES
 
 
 def test_train_prints_every_measure_beside_lightgbm_and_stores_a_champion(trained):
     printed = (trained / "train.txt").read_text()
-    for words in ("Tollgate", "LightGBM", "Average precision", "AUC ROC", "Card precision at 100 a day", "champion"):
+    for words in ("TabM", "LightGBM", "Average precision", "AUC ROC", "Card precision at 100 a day", "champion"):
         assert words in printed
     (bundle,) = (path for path in (trained / "bundles").iterdir() if path.is_dir())
     assert "</html>" in (bundle / "report.html").read_text()
@@ -19,7 +20,7 @@ def test_train_prints_every_measure_beside_lightgbm_and_stores_a_champion(traine
 def test_evaluate_measures_the_stored_bundle_as_the_training_did(trained):
     printed = tollgate("evaluate", "payments.parquet", cwd=trained)
     rows = [line for line in (trained / "train.txt").read_text().splitlines() if line.startswith("│")]
-    assert len(rows) == 10
+    assert len(rows) == len(MEASURES)
     assert [line for line in printed.splitlines() if line.startswith("│")] == rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -210,6 +211,8 @@ class Fitting:
                 workers=workers,
             )
             candidate = fit_candidate(parts, fitted, given, replace(self.trees, on_trial=trial))
+        with contextlib.suppress(OSError):  # another training may keep its state there
+            (Path(self.config.bundles) / _CHECKPOINTS).rmdir()
         if candidate.parameters is not None:
             # What the oldest fold found serves the others: each would see newer rows, but a search is long.
             self.trees = TreeSearch(parameters=candidate.parameters)
