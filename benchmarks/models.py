@@ -55,19 +55,19 @@ PUBLISHED: dict[str, tuple[tuple[str, float, float, float | None], ...]] = {
 }
 
 
-def configured(name: str, folder: Path) -> Config:
-    """Return an example's configuration that keeps its bundles in `folder`."""
+def configured(name: str, folder: Path, *, quick: bool) -> Config:
+    """Return an example's configuration that keeps its bundles in `folder`; a quick one says only whether it runs."""
     config = read_config(ROOT / "examples" / name / "tollgate.toml")
-    return msgspec.structs.replace(config, bundles=str(folder / name))
+    train = msgspec.structs.replace(config.train, max_epochs=1, refit=False) if quick else config.train
+    return msgspec.structs.replace(config, bundles=str(folder / name), train=train)
 
 
-def measured(name: str, data: Path, folder: Path, search_s: float) -> tuple[Run, Config]:
+def measured(name: str, data: Path, config: Config, search_s: float) -> Run:
     """Train and measure all models of one example."""
-    config = configured(name, folder)
     file, _ = open_labelled(data / FILES[name], config)
     run = run_training(file, features_of(config), config, Options(trees_s=search_s))
     assert run is not None
-    return run, config
+    return run
 
 
 def mean(evaluations: Sequence[Evaluation], model: str, measure: str) -> float:
@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data sets")
     parser.add_argument("--search", type=float, default=SEARCH_S, help="seconds for LightGBM's parameters")
     parser.add_argument("--out", type=Path, help="folder to keep the bundles and reports in")
+    parser.add_argument("--quick", action="store_true", help="one epoch: whether it runs, not how well")
     given = parser.parse_args()
     say = Progress()
     figures = {}
@@ -128,8 +129,8 @@ def main() -> None:
                 say(f"no {name} data in {given.data}: left out; examples/{name}/README.md says where to get it")
                 continue
             say(f"training on the {name} data")
-            run, config = measured(name, given.data, given.out or Path(temporary), given.search)
-            figures[name] = report(name, run, config)
+            config = configured(name, given.out or Path(temporary), quick=given.quick)
+            figures[name] = report(name, measured(name, given.data, config, given.search), config)
     print(json.dumps({"datasets": {name: {k: round(v, 5) for k, v in one.items()} for name, one in figures.items()}}))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import Progress, finish, show
+from tollgate.bundle import MODEL
 from tollgate.config import Config
 from tollgate.dataset import Dataset, Split, split
 from tollgate.decision import Reason
@@ -36,7 +37,7 @@ from tollgate.model.profile import FeatureProfile, profile_features
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.replay import replay
 from tollgate.simulate import Scenario, simulate, write
-from tollgate.train.candidate import MODEL_FILE, fit_candidate
+from tollgate.train.candidate import fit_candidate
 
 TRANSACTIONS, DAYS, SEED = 80_000, 60, 7
 TIMED = 2000  # decisions; the held payments are gone through again until there are as many
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> None:
         parts, texts = payments(plan, config, options.transactions, Path(folder))
     say(f"training {config.train.model} on {len(parts.train):,} payments")
     model = fit_candidate(parts, config.train)
-    runtime = OnnxRuntime(model.files(parts.validation.features[:SAMPLE_ROWS])[MODEL_FILE])
+    runtime = OnnxRuntime(model.files(parts.validation.features[:SAMPLE_ROWS])[MODEL])
     profiles = profile_features(parts.train.features, plan.names, plan.categorical)
 
     def score(rows: Floats) -> Floats:

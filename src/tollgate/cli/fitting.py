@@ -31,6 +31,7 @@ from tollgate.evaluate import evaluate as measure
 from tollgate.features import FeatureEngine, FeaturePlan
 from tollgate.features.plan import compile_plan
 from tollgate.files import Rejected, TransactionFile
+from tollgate.metrics import average_precision
 from tollgate.model.network import Network
 from tollgate.model.profile import profile_features
 from tollgate.model.weights import read_weights
@@ -216,8 +217,11 @@ class Fitting:
         if candidate.parameters is not None:
             # What the oldest fold found serves the others: each would see newer rows, but a search is long.
             self.trees = TreeSearch(parameters=candidate.parameters)
-        self.seconds[candidate.name] = self.seconds.get(candidate.name, 0.0) + time.monotonic() - started
+        took = time.monotonic() - started
+        self.seconds[candidate.name] = self.seconds.get(candidate.name, 0.0) + took
         if workers.leads:
+            ap = average_precision(parts.validation.is_fraud, candidate.checked)
+            OUT.print(f"{candidate.name:<10} trained in {took:.0f} s; validation AP {ap:.3f}", highlight=False)
             for warning in candidate.warnings:
                 ERR.print(f"[yellow]warning[/yellow]: {candidate.name}: {escape(warning)}", soft_wrap=True)
         return candidate

@@ -83,8 +83,6 @@ def train(
     if run is None:
         return
     OUT.print(table_of(run.evaluations))
-    for name, seconds in run.seconds.items():
-        OUT.print(f"{name} trained for {seconds:.0f} s", highlight=False)
     _offer(config, run.bundle_id, promote)
     if report_rejected(run.prepared.rejected, data):
         raise typer.Exit(EXIT_PARTIAL)

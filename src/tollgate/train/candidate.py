@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.baseline import DEFAULTS, Baseline, fit_baseline
+from tollgate.bundle import MODEL, WEIGHTS
 from tollgate.config import TABULAR_MODELS, TrainConfig
 from tollgate.dataset import Split
 from tollgate.model.calibration import Calibration
@@ -22,7 +23,6 @@ from tollgate.train.fit import Circumstances, Trained, fit
 from tollgate.tune import Tried
 
 LIGHTGBM = "lightgbm"
-MODEL_FILE, WEIGHTS_FILE = "model.onnx", "weights.safetensors"
 
 _TITLES = {"mlp": "MLP", "tabm": "TabM", "sequence": "Sequence", LIGHTGBM: "LightGBM"}
 
@@ -119,8 +119,8 @@ def fit_candidate(
 def _network(trained: Trained, model: str) -> Candidate:
     def files(sample: Floats) -> Mapping[str, bytes]:
         return {
-            MODEL_FILE: export_onnx(trained.network, sample),
-            WEIGHTS_FILE: write_weights(trained.network),
+            MODEL: export_onnx(trained.network, sample),
+            WEIGHTS: write_weights(trained.network),
         }
 
     return Candidate(
@@ -141,7 +141,7 @@ def _trees(baseline: Baseline) -> Candidate:
         members=lambda features: baseline.logits(features)[:, None],
         calibration=baseline.calibration,
         checked=baseline.checked,
-        files=lambda sample: {MODEL_FILE: export_trees(baseline, sample)},
+        files=lambda sample: {MODEL: export_trees(baseline, sample)},
         epochs=(),
         best=0,
         warnings=baseline.calibration.warnings,

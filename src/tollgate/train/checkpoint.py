@@ -58,7 +58,3 @@ class Checkpoint:
             sync_folder(self._path.parent)
         except OSError as error:
             raise ModelError("cannot_checkpoint", f"could not write the checkpoint {self._path}: {error}") from error
-
-    def remove(self) -> None:
-        """Forget it: the training is done."""
-        self._path.unlink(missing_ok=True)

@@ -184,6 +184,8 @@ def fit(train: Dataset, validation: Dataset, config: TrainConfig, given: Circums
         if config.refit:
             network = work.network()
             work.descend(network, (train, validation), None, best, "refit")
+    if given.checkpoint:
+        given.workers.agree(0.0)  # all have read what they go on from
     if given.checkpoint and given.workers.leads:
         for stage in ("fit", "refit"):
             given.checkpoint.with_suffix(f".{stage}.pt").unlink(missing_ok=True)
