@@ -130,11 +130,17 @@ class EvaluateConfig(Section, frozen=True):
     drop_known_cards: bool = False  # leave out of the test the cards that were known as compromised by then
     known_period: str | None = None  # how long before the test such a fraud may have been; else since training began
     beside: tuple[str, ...] = ("lightgbm",)  # models that are trained on the same rows, to compare
+    lightgbm_search: str = "0s"  # for how long the parameters of LightGBM are searched there
     review_cost: NotNegative = 5.0  # of one alert, in major units of the base currency
     amount_bands: tuple[PositiveFloat, ...] = ()  # edges between the amounts that are told apart; else quartiles
     resamples: Annotated[int, Meta(ge=0)] = 200  # bootstrap resamples behind each interval; 0 leaves intervals out
     level: Annotated[float, Meta(gt=0, lt=1)] = 0.95  # of the intervals
     seed: int = 7  # of the resampling
+
+    def __post_init__(self) -> None:
+        for text in (self.known_period, self.lightgbm_search):
+            if text is not None:
+                parse_duration_us(text)
 
 
 class ServeConfig(Section, frozen=True):

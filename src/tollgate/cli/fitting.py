@@ -24,7 +24,7 @@ from tollgate.cli.wiring import (
 )
 from tollgate.config import Config, PolicyConfig, TrainConfig
 from tollgate.dataset import Dataset, Split, split
-from tollgate.duration import parse_duration_us
+from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import BundleError
 from tollgate.evaluate import Evaluation, differences
 from tollgate.evaluate import evaluate as measure
@@ -58,13 +58,13 @@ class Options:
     Attributes:
         start: A bundle to train on from, instead of from nothing.
         tune_s: For how long parameters are searched, for the model and for LightGBM each, in seconds.
-        trees_s: For how long those of LightGBM are searched at least.
+        trees_s: For how long those of LightGBM are searched; by default as long, or as the configuration says.
         workers: The processes that train together.
     """
 
     start: Bundle | None = None
     tune_s: float = 0.0
-    trees_s: float = 0.0
+    trees_s: float | None = None
     workers: Workers = ALONE
 
 
@@ -141,7 +141,9 @@ def run_training(
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
     options = options or Options()
     prepared = prepare(file, plan, config)
-    work = Fitting(plan, config, options, TreeSearch(max(options.trees_s, options.tune_s)))
+    configured_s = parse_duration_us(config.evaluate.lightgbm_search) / SECOND_US
+    trees_s = max(options.tune_s, configured_s) if options.trees_s is None else options.trees_s
+    work = Fitting(plan, config, options, TreeSearch(trees_s))
     fitted = config.train
     evaluations = []
     for number, parts in enumerate(prepared.folds, 1):
