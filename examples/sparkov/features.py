@@ -44,5 +44,8 @@ FEATURES = [
     # The card's last transactions, step by step, for the sequence network.
     *card.lag(log1p(tx.amount), last=16),
     *card.seconds_since_lag(last=16),
-    *((lag == tx.category).named(f"card_same_category_lag_{k}") for k, lag in enumerate(card.lag(tx.category, last=16), 1)),
+    *(
+        (lag == tx.category).named(f"card_same_category_lag_{k}")
+        for k, lag in enumerate(card.lag(tx.category, last=16), 1)
+    ),
 ]
