@@ -107,3 +107,17 @@ def test_a_baseline_is_exported_as_it_is(plain):
     assert export_trees(plain, TEST.features) == export_trees(
         Trees(plain.booster, plain.vocabularies, 1), TEST.features
     )
+
+
+@pytest.mark.parametrize("late_at", range(1, 12))
+def test_a_search_ends_well_whenever_its_time_is_up(late_at):
+    """Also between the first tree of a trial and the next: what it has by then is judged."""
+    asked = itertools.count()
+
+    baseline = fit_baseline(
+        TRAIN, VALIDATION, seed=7, budget_s=1.0, max_trials=3, clock=lambda: float(next(asked) >= late_at)
+    )
+
+    assert 1 <= len(baseline.trials) <= 3
+    assert all(trial.value is not None for trial in baseline.trials)
+    assert baseline.validation_ap >= baseline.trials[0].value

@@ -212,9 +212,9 @@ class _Rows:
 class _Deadline:
     """Stops the growing of trees when it is late, and keeps as many of them as validated best until then."""
 
-    order = 100  # called after LightGBM's own
-
     def __init__(self, history: dict[str, dict[str, list[float]]], is_late: Callable[[], bool]) -> None:
+        # Called after LightGBM's own, which fill the history. It looks for this among the instance's attributes.
+        self.order = 100
         self._history, self._is_late = history, is_late
 
     def __call__(self, _: lightgbm.callback.CallbackEnv) -> None:
