@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from benchmarks.table import Progress, show
 from tollgate.cli.fitting import Options, Run, run_training
 from tollgate.cli.wiring import features_of, open_labelled
 from tollgate.config import Config, read_config
-from tollgate.evaluate import Evaluation, differences
+from tollgate.evaluate import differences, mean_over
 from tollgate.train import title_of
 
 ROOT = Path(__file__).parents[1]
@@ -69,11 +67,6 @@ def measured(name: str, data: Path, config: Config, search_s: float | None) -> R
     return run
 
 
-def mean(evaluations: Sequence[Evaluation], model: str, measure: str) -> float:
-    """Return the mean of a measure over the folds."""
-    return float(np.mean([getattr(one.measures[model], measure) for one in evaluations]))
-
-
 def report(name: str, run: Run, config: Config) -> dict[str, float]:
     """Print the table of one data set, and return its figures."""
     evaluations = run.evaluations
@@ -86,10 +79,10 @@ def report(name: str, run: Run, config: Config) -> dict[str, float]:
             [
                 model if model != own else f"{model} (default)",
                 *(
-                    f"{mean(evaluations, model, measure):.4f}"
+                    f"{mean_over(evaluations, model, measure):.4f}"
                     for measure in ("auc_roc", "average_precision", "card_precision", "recall_at_fpr")
                 ),
-                f"{mean(evaluations, model, 'calibration_error'):.4f}",
+                f"{mean_over(evaluations, model, 'calibration_error'):.4f}",
                 "" if gap is None else f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]",
                 f"{run.seconds[model]:.0f}",
             ]
@@ -103,10 +96,10 @@ def report(name: str, run: Run, config: Config) -> dict[str, float]:
         rows,
     )
     return {
-        "auc": mean(evaluations, own, "auc_roc"),
-        "ap": mean(evaluations, own, "average_precision"),
-        "cp100": mean(evaluations, own, "card_precision"),
-        "lightgbm_ap": mean(evaluations, LIGHTGBM, "average_precision"),
+        "auc": mean_over(evaluations, own, "auc_roc"),
+        "ap": mean_over(evaluations, own, "average_precision"),
+        "cp100": mean_over(evaluations, own, "card_precision"),
+        "lightgbm_ap": mean_over(evaluations, LIGHTGBM, "average_precision"),
         "ap_diff_ci_low": against[LIGHTGBM].low,
     }
 

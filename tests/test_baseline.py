@@ -109,6 +109,16 @@ def test_a_baseline_is_exported_as_it_is(plain):
     )
 
 
+def test_features_that_say_nothing_are_named_and_if_all_are_such_it_is_refused():
+    """Trees would make a model of nothing without a word."""
+    still = TRAIN.features.copy()
+    still[:, 0] = 3.0
+
+    assert "feature 'amount' is the same" in fit_baseline(replace(TRAIN, features=still), VALIDATION, 7).warnings[0]
+    with pytest.raises(ModelError, match="all 4 are missing or constant"):
+        fit_baseline(replace(TRAIN, features=np.ones_like(still)), VALIDATION, seed=7)
+
+
 @pytest.mark.parametrize("late_at", range(1, 12))
 def test_a_search_ends_well_whenever_its_time_is_up(late_at):
     """Also between the first tree of a trial and the next: what it has by then is judged."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from learning import payments
+from learning import halves, payments
 from tollgate import metrics
 from tollgate.config import EvaluateConfig, PolicyConfig
 from tollgate.dataset import first_of_card
@@ -74,11 +74,7 @@ def test_intervals_are_around_the_measures_and_the_difference_is_of_the_pair():
 def test_over_folds_the_difference_is_the_mean_of_theirs():
     """Two test periods: the mean of both differences, of any measure at the budget; none without resampling."""
     config = EvaluateConfig(alerts_per_day=20, resamples=30)
-    early = TEST.time_us < np.median(TEST.time_us)
-    folds = [
-        evaluate(TEST.take(rows), {name: one[rows] for name, one in SCORES.items()}, config, PolicyConfig())
-        for rows in (early, ~early)
-    ]
+    folds = halves(TEST, SCORES, config)
 
     for measure in ("average_precision", "recall"):
         expected = [

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from learning import CATEGORICAL, NAMES, payments
+from learning import CATEGORICAL, NAMES, halves, payments
 from tollgate.bootstrap import Interval
 from tollgate.config import EvaluateConfig, PolicyConfig
 from tollgate.dataset import Window
@@ -232,11 +232,7 @@ def test_several_weeks_are_told_one_by_one_and_drawn(rendered):
 def test_folds_are_told_as_weeks_and_compared_over_all():
     """Of several test periods each week is a row, and one sentence compares the models over all of them."""
     config = EvaluateConfig(alerts_per_day=20, resamples=30)
-    early = TEST.time_us < np.median(TEST.time_us)
-    folds = [
-        evaluate(TEST.take(rows), {name: one[rows] for name, one in SCORES.items()}, config, PolicyConfig())
-        for rows in (early, ~early)
-    ]
+    folds = halves(TEST, SCORES, config)
     gap = differences(folds, config)
 
     html = render_report(folds[-1], HISTORY, title="Folds", currency="EUR", folds=folds, over_folds=gap)

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from tollgate import metrics
 from tollgate.dataset import Dataset
-from tollgate.errors import ModelError
+from tollgate.inspection import inspect
 from tollgate.model.calibration import Calibration, fit_calibration
 from tollgate.model.trees import Trees, encode, fit_vocabularies
-from tollgate.tune import Found, Tried, search
+from tollgate.tune import MAX_TRIALS, Found, Tried, search
 
 MAX_TREES = 1000
 PATIENCE_TREES = 50  # without a better validation AP
-MAX_TRIALS = 200  # of a search, however large its budget
 
 _FIXED = {
     "objective": "binary",
@@ -62,6 +61,7 @@ class Baseline(Trees):
         rounds: How many trees it was given.
         validation_ap: Average precision on the validation rows, of the trees that had not seen them.
         trials: Of the search, in order; the first is of the defaults. Empty without a budget.
+        warnings: What a reader of the report should know, as sentences.
     """
 
     calibration: Calibration
@@ -70,6 +70,7 @@ class Baseline(Trees):
     rounds: int
     validation_ap: float
     trials: tuple[Tried, ...]
+    warnings: tuple[str, ...]
 
     def scores(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return calibrated probabilities of fraud, float64 (N,), of raw features, float64 (N, F)."""
@@ -106,9 +107,9 @@ def fit_baseline(
         clock: Seconds since any fixed moment.
 
     Raises:
-        ModelError: The training or the validation rows are of one class only.
+        ModelError: Nothing can be learned from the rows, such as where all are of one class.
     """
-    _check(train, validation)
+    warnings = inspect(train, validation)
     rows = _Rows(train, validation, seed, threads)
     chosen: dict[str, Any] = dict(parameters)
     trials: tuple[Tried, ...] = ()
@@ -131,17 +132,8 @@ def fit_baseline(
         rounds=rounds,
         validation_ap=metrics.average_precision(validation.is_fraud, logits),
         trials=trials,
+        warnings=(*warnings, *calibration.warnings),
     )
-
-
-def _check(train: Dataset, validation: Dataset) -> None:
-    for name, part in (("training", train), ("validation", validation)):
-        if part.frauds in (0, len(part)):
-            raise ModelError(
-                "one_class",
-                f"expected fraud and good payments in the {name} rows, but {part.frauds} of {len(part)} are fraud; "
-                "check the labels, or give more data",
-            )
 
 
 class _Rows:

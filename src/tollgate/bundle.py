@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.config import PolicyConfig, TrainConfig
-from tollgate.durable import sync_folder
+from tollgate.durable import replacing, sync_folder
 from tollgate.errors import BundleError, TollgateError
 from tollgate.model.calibration import Calibration
 from tollgate.model.profile import FeatureProfile
@@ -278,15 +278,8 @@ class Registry:
 
     def _point(self, history: tuple[str, ...]) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self._path, prefix=".champion-", delete=False) as file:
-                fresh = Path(file.name)
-            try:
-                fresh.chmod(0o644)
-                _write(fresh, msgspec.json.encode(_Champion(history)))
-                fresh.replace(self._path / CHAMPION)
-                sync_folder(self._path)
-            finally:
-                fresh.unlink(missing_ok=True)
+            with replacing(self._path / CHAMPION) as file:
+                file.write(msgspec.json.encode(_Champion(history)))
         except OSError as error:
             raise BundleError(
                 "cannot_promote", f"could not write {self._path / CHAMPION}: {error}", file=str(self._path)

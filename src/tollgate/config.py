@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from tollgate.decision import Outcome
-from tollgate.duration import parse_duration_us
+from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import ConfigError
 from tollgate.money import Money
 from tollgate.schema import Schema, payment_schema
@@ -93,6 +93,11 @@ class TrainConfig(Section, frozen=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     memory_gb: PositiveFloat = 8.0  # features beyond it are kept in files and read as they are needed
 
+    @property
+    def memory_bytes(self) -> int:
+        """`memory_gb`, in bytes."""
+        return int(self.memory_gb * 2**30)
+
 
 class CostsConfig(Section, frozen=True):
     """What decisions cost, for thresholds by cost. Money is in major units of the base currency."""
@@ -141,6 +146,16 @@ class EvaluateConfig(Section, frozen=True):
         for text in (self.known_period, self.lightgbm_search):
             if text is not None:
                 parse_duration_us(text)
+
+    @property
+    def known_us(self) -> int | None:
+        """`known_period`, in microseconds."""
+        return None if self.known_period is None else parse_duration_us(self.known_period)
+
+    @property
+    def lightgbm_search_s(self) -> float:
+        """`lightgbm_search`, in seconds."""
+        return parse_duration_us(self.lightgbm_search) / SECOND_US
 
 
 class ServeConfig(Section, frozen=True):

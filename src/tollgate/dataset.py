@@ -67,33 +67,26 @@ class Dataset:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Dataset:
         """Return the chosen rows (a mask, or places), in their order; neighbours are not copied."""
-        places = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        is_run = places.size > 0 and bool((np.diff(places) == 1).all())
-        chosen: slice | NDArray[Any] = slice(int(places[0]), int(places[-1]) + 1) if is_run else rows
-        return self._of(chosen)
-
-    def _of(self, rows: slice | NDArray[Any]) -> Dataset:
+        chosen = _places(rows)
         return Dataset(
-            self.features[rows],
+            self.features[chosen],
             self.names,
             self.categorical,
             self.back,
-            self.is_fraud[rows],
-            self.available_us[rows],
-            self.time_us[rows],
-            self.amount[rows],
-            self.card[rows],
-            self.ids[rows],
+            self.is_fraud[chosen],
+            self.available_us[chosen],
+            self.time_us[chosen],
+            self.amount[chosen],
+            self.card[chosen],
+            self.ids[chosen],
         )
 
     def select(self, keep: NDArray[np.bool_]) -> Dataset:
         """Return the same rows with some of the features, bool (F,); those that stand together are not copied."""
         places = np.flatnonzero(keep)
-        is_run = places.size > 0 and places[-1] - places[0] + 1 == places.size
-        features = self.features[:, slice(places[0], places[-1] + 1) if is_run else places]
         return replace(
             self,
-            features=features,
+            features=self.features[:, _places(keep)],
             names=tuple(self.names[place] for place in places),
             categorical=tuple(self.categorical[place] for place in places),
             back=tuple(self.back[place] for place in places),
@@ -257,6 +250,13 @@ def _windows(time_us: NDArray[np.int64], config: SplitConfig, delay_us: int) -> 
         train_end_us = min(train_end_us, start_us + train_us)
     testing = Window(test_start_us, test_start_us + test_us if test_us else end_us)
     return Window(start_us, train_end_us), testing, is_newest
+
+
+def _places(chosen: NDArray[np.bool_] | NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Return what is chosen (a mask, or places) as a slice where it stands together: a slice copies nothing."""
+    places = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64, copy=False)
+    is_run = places.size > 0 and bool((np.diff(places) == 1).all())
+    return slice(int(places[0]), int(places[-1]) + 1) if is_run else places
 
 
 def _midnight(day: date | None) -> int | None:

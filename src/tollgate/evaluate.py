@@ -187,6 +187,11 @@ def evaluate(
     return replace(evaluation, differences=differences([evaluation], config))
 
 
+def mean_over(evaluations: Sequence[Evaluation], model: str, measure: str) -> float:
+    """Return the mean of one model's measure over folds; NaN where it is not defined in one of them."""
+    return float(np.mean([getattr(one.measures[model], measure) for one in evaluations]))
+
+
 def differences(
     evaluations: Sequence[Evaluation], config: EvaluateConfig, measure: str = "average_precision"
 ) -> dict[str, Interval]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,18 @@ from numpy.typing import NDArray
 class Spool:
     """Collects arrays of equal width and gives them as one."""
 
-    def __init__(self, width: int, dtype: type[np.generic], max_bytes: int, folder: Path | None = None) -> None:
+    def __init__(self, width: int, dtype: type[np.generic], max_bytes: int) -> None:
         """Make an empty one.
 
         Args:
             width: Columns of a row.
             dtype: Of a value.
-            max_bytes: More goes to a file, which is gone when nothing uses the rows any more.
-            folder: Where that file is made; the system's own for such files by default.
+            max_bytes: More goes to a file where the system keeps such files (TMPDIR); it is gone when nothing uses the
+                rows any more.
         """
         self._width = width
         self._dtype = np.dtype(dtype)
         self._max_bytes = max_bytes
-        self._folder = folder
         self._parts: list[NDArray[Any]] = []
         self._file: Any = None
         self._rows = 0
@@ -36,7 +34,7 @@ class Spool:
         assert part.shape[1:] == (self._width,)
         self._rows += len(part)
         if self._file is None and self._rows * self._width * self._dtype.itemsize > self._max_bytes:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 -- lives as long as the rows
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 -- lives as long as the rows
             for earlier in self._parts:
                 self._file.write(earlier.tobytes())
             self._parts.clear()

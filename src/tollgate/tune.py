@@ -18,6 +18,8 @@ from optuna.trial import TrialState
 
 from tollgate.errors import ModelError, TollgateError
 
+MAX_TRIALS = 200  # of a search, however large its budget
+
 P = TypeVar("P")
 
 
@@ -65,8 +67,8 @@ def search(
     defaults: Mapping[str, Any],
     *,
     budget_s: float,
-    max_trials: int,
     seed: int,
+    max_trials: int = MAX_TRIALS,
     on_trial: Callable[[Tried], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found[P]:

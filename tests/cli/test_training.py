@@ -58,6 +58,8 @@ def test_training_on_begins_with_the_weights_of_a_bundle(workspace):
     on = manifest(workspace, stored(printed))
     assert on.names == first.names
     assert on.metrics["average_precision"] == pytest.approx(first.metrics["average_precision"], abs=0.1)
+    both = tollgate("train", "payments.parquet", "--from", "champion", "--tune", "4s", cwd=workspace, expect=2)
+    assert "leave out --tune and --model" in both
     trees = stored(tollgate("train", "payments.parquet", "--model", "lightgbm", cwd=workspace))
     assert "cannot be trained on" in tollgate("train", "payments.parquet", "--from", trees, cwd=workspace, expect=5)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from rich.markup import escape
 
 from tollgate import __version__
@@ -24,12 +25,10 @@ from tollgate.cli.wiring import (
 )
 from tollgate.config import Config, PolicyConfig, TrainConfig
 from tollgate.dataset import Dataset, Split, split
-from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import BundleError
 from tollgate.evaluate import Evaluation, differences
 from tollgate.evaluate import evaluate as measure
 from tollgate.features import FeatureEngine, FeaturePlan
-from tollgate.features.plan import compile_plan
 from tollgate.files import Rejected, TransactionFile
 from tollgate.metrics import average_precision
 from tollgate.model.network import Network
@@ -45,10 +44,9 @@ from tollgate.train.workers import ALONE, Workers
 from tollgate.tune import Tried
 
 _SAMPLE_ROWS = 1000  # on which the export is compared with the model
-_GIGABYTE = 2**30
 _CHECKPOINTS = ".training"  # beside the bundles
 
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepare
             engine,
             config.evaluate.card,
             progress=lambda rows: progress.advance(task, rows),
-            max_bytes=int(config.train.memory_gb * _GIGABYTE),
+            max_bytes=config.train.memory_bytes,
         )
     if engine.late:
         ERR.print(
@@ -130,8 +128,7 @@ def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepare
             "is not in order of arrival, set sort = true in \\[files]",
             soft_wrap=True,
         )
-    known = config.evaluate.known_period
-    folds = split(dataset, config.split, config.label.delay_us, None if known is None else parse_duration_us(known))
+    folds = split(dataset, config.split, config.label.delay_us, config.evaluate.known_us)
     return Prepared(tuple(folds), rejected, file.category_texts())
 
 
@@ -141,8 +138,7 @@ def run_training(
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
     options = options or Options()
     prepared = prepare(file, plan, config)
-    configured_s = parse_duration_us(config.evaluate.lightgbm_search) / SECOND_US
-    trees_s = max(options.tune_s, configured_s) if options.trees_s is None else options.trees_s
+    trees_s = max(options.tune_s, config.evaluate.lightgbm_search_s) if options.trees_s is None else options.trees_s
     work = Fitting(plan, config, options, TreeSearch(trees_s))
     fitted = config.train
     evaluations = []
@@ -301,10 +297,7 @@ def _store(
 ) -> tuple[str, History]:
     """Store the newest fold's model as a bundle; return its id and history."""
     config, own = work.config, work.read_by(fitted.model, prepared.parts)
-    plan = work.plan
-    if own.train.names != plan.names:  # the bundle computes what its model reads, and no more
-        features = [feature for feature in plan.features if feature.name in set(own.train.names)]
-        plan = compile_plan(features, plan.schema, plan.money_scale)
+    plan = work.plan.select(columns_of(fitted.model, work.plan.back))  # what the model reads, and no more
     history = History(
         training=own.training,
         rows=len(own.train),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -28,8 +27,8 @@ from tollgate.cli.wiring import (
 from tollgate.config import Config
 from tollgate.dataset import Window
 from tollgate.duration import SECOND_US, parse_duration_us
-from tollgate.errors import EXIT_PARTIAL, BundleError
-from tollgate.evaluate import Evaluation
+from tollgate.errors import EXIT_PARTIAL, BundleError, ConfigError
+from tollgate.evaluate import Evaluation, mean_over
 from tollgate.report import MEASURES
 from tollgate.train import TreeSearch, title_of
 from tollgate.train.candidate import LIGHTGBM
@@ -50,12 +49,9 @@ def table_of(evaluations: Sequence[Evaluation]) -> Table:
     table.add_column("")
     for name in evaluations[0].measures:
         table.add_column(name, justify="right")
-    for name_of, heading, *_ in MEASURES:
+    for measure, heading, *_ in MEASURES:
         shown = heading.replace("the budget", f"{evaluations[0].alerts_per_day} a day")
-        values = [
-            np.mean([getattr(one.measures[name], name_of) for one in evaluations]) for name in evaluations[0].measures
-        ]
-        table.add_row(shown, *(_text(float(value)) for value in values))
+        table.add_row(shown, *(_text(mean_over(evaluations, name, measure)) for name in evaluations[0].measures))
     return table
 
 
@@ -70,6 +66,10 @@ def train(
     config = open_config(config_path)
     if model is not None:
         config = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, model=model))
+    if start is not None and (tune_for is not None or model is not None):
+        raise ConfigError(
+            "bad_start", "--from trains the network of a bundle on, as it is; leave out --tune and --model, or --from"
+        )
     begun = None if start is None else open_bundle(config, None if start == "champion" else start)
     if begun is not None:
         _check_schema(begun, config)

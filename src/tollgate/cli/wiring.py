@@ -27,7 +27,7 @@ from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
-from tollgate.model.prediction import confidence, pool
+from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
@@ -90,10 +90,8 @@ def features_of(config: Config) -> FeaturePlan:
     """Return the compiled features that the configuration names; lags only where a model reads them."""
     features = PAYMENT_FEATURES if config.features is None else read_features(Path(config.features))
     plan = compile_plan(features, config.table, config.money.scale)
-    if {config.train.model, *config.evaluate.beside} <= TABULAR_MODELS and any(plan.back):
-        own = [feature for feature, back in zip(features, plan.back, strict=True) if back == 0]
-        return compile_plan(own, config.table, config.money.scale)
-    return plan
+    reads_lags = not {config.train.model, *config.evaluate.beside} <= TABULAR_MODELS
+    return plan.select(reads_lags or back == 0 for back in plan.back)
 
 
 def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, TransactionReader]:
@@ -131,13 +129,11 @@ def judge_of(bundle: Bundle) -> Judge:
     runtime.warm_up()
 
     def score(features: Floats) -> tuple[Floats, Floats]:
-        members = runtime.logits(features)
-        scores = manifest.calibration.apply(pool(members))
-        return scores, confidence(members, scores, manifest.calibration)
+        return judged(runtime.logits(features), manifest.calibration)
 
     policy = Policy(manifest.policy)
     explainer = Explainer(
-        lambda features: score(features)[0],
+        lambda features: manifest.calibration.apply(pool(runtime.logits(features))),  # it needs no confidence
         manifest.names,
         manifest.typical,
         manifest.categories,

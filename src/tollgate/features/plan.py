@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -76,6 +76,11 @@ class FeaturePlan:
     def learns(self) -> bool:
         """Whether a feature moves when labels arrive."""
         return bool((self.program.state.tables[:, layout.SOURCE] == layout.FROM_LABELS).any())
+
+    def select(self, keep: Iterable[bool]) -> FeaturePlan:
+        """Return the plan of some of the features, one answer for each of the F."""
+        kept = [feature for feature, is_kept in zip(self.features, keep, strict=True) if is_kept]
+        return self if len(kept) == len(self.features) else compile_plan(kept, self.schema, self.money_scale)
 
     def to_data(self) -> list[dict[str, Any]]:
         """Return the features as plain data (JSON)."""

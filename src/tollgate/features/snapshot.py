@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.durable import sync_folder
+from tollgate.durable import replacing
 from tollgate.errors import SnapshotError
 from tollgate.features.arrivals import Waiting
 from tollgate.features.engine import DEFAULT_MAX_BYTES, FeatureEngine
@@ -110,7 +110,8 @@ def save(
     keys = np.ascontiguousarray(pending.keys).view(np.int64).reshape(-1)
     arrays = (meta, index[start:end], heap[: header.heap_words], pending.due_us, keys)
     try:
-        _replace(path, header, arrays)
+        with replacing(path) as file:
+            _write(file, header, arrays)
     except OSError as error:
         raise SnapshotError(
             "cannot_save",
@@ -162,20 +163,6 @@ def _index_range(meta: Words) -> tuple[int, int]:
     level = int(meta[LEVEL])
     oldest = level if meta[CURSOR] == NO_MIGRATION else level - 1
     return _SLOT_WORDS << oldest, _SLOT_WORDS << (level + 1)
-
-
-def _replace(path: Path, header: _Header, arrays: Sequence[Words]) -> None:
-    """Write beside `path`, make it durable, and move it there."""
-    fresh = path.with_name(f".{path.name}.part")  # one name, so that crashes do not fill the disk
-    try:
-        with fresh.open("wb") as file:
-            _write(file, header, arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-        sync_folder(path.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _write(file: BinaryIO, header: _Header, arrays: Sequence[Words]) -> None:

@@ -20,20 +20,20 @@ def pool(members: Floats) -> Floats:
     return pooled
 
 
-def confidence(members: Floats, scores: Floats, calibration: Calibration) -> Floats:
-    """Return how sure a score is, float64 (N,), from 0 to 1.
+def judged(members: Floats, calibration: Calibration) -> tuple[Floats, Floats]:
+    """Return calibrated scores and how sure each is, from 0 to 1, float64 (N,) each.
 
-    One minus twice the standard deviation of the members' calibrated probabilities: 1 where all agree, 0 where half
-    of them are sure of fraud and half of the opposite. A model of one member can only be as sure as its score is far
-    from a half.
+    Confidence is one minus twice the standard deviation of the members' calibrated probabilities: 1 where all agree, 0
+    where half of them are sure of fraud and half of the opposite. A model of one member can only be as sure as its
+    score is far from a half.
 
     Args:
         members: Logits, float64 (N, K).
-        scores: The calibrated scores, float64 (N,).
         calibration: Of the pooled logits; applied to each member's.
     """
+    scores = calibration.apply(pool(members))
     if members.shape[1] == 1:
-        return np.abs(2 * scores - 1)
+        return scores, np.abs(2 * scores - 1)
     each = calibration.apply(members.ravel()).reshape(members.shape)
     spread: Floats = each.std(axis=1)
-    return 1 - 2 * spread
+    return scores, 1 - 2 * spread

@@ -144,6 +144,6 @@ def _trees(baseline: Baseline) -> Candidate:
         files=lambda sample: {MODEL: export_trees(baseline, sample)},
         epochs=(),
         best=0,
-        warnings=baseline.calibration.warnings,
+        warnings=baseline.warnings,
         parameters=baseline.parameters,
     )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tollgate.durable import sync_folder
+from tollgate.durable import replacing
 from tollgate.errors import ModelError
 
 
@@ -50,11 +49,7 @@ class Checkpoint:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            folder = self._path.parent
-            with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{self._path.name}-", delete=False) as file:
-                fresh = Path(file.name)
+            with replacing(self._path) as file:
                 torch.save({"key": self._key, "state": state}, file)
-            fresh.replace(self._path)
-            sync_folder(self._path.parent)
         except OSError as error:
             raise ModelError("cannot_checkpoint", f"could not write the checkpoint {self._path}: {error}") from error

@@ -57,6 +57,10 @@ class Rows:
     places: Tensor
     labels: Tensor
 
+    def part(self, first: int, end: int) -> Rows:
+        """Return neighbouring rows, without copying them."""
+        return Rows(self.numbers[first:end], self.places[first:end], self.labels[first:end])
+
     def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Return numbers, places and labels of some rows, on a device."""
         rows = rows.to(self.numbers.device)

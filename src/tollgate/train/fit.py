@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from tollgate.config import TrainConfig
 from tollgate.dataset import Dataset
 from tollgate.errors import ModelError
+from tollgate.inspection import inspect
 from tollgate.model.calibration import Calibration, fit_calibration
 from tollgate.model.network import Network
-from tollgate.model.prediction import confidence, pool
+from tollgate.model.prediction import judged, pool
 from tollgate.model.preprocess import Preprocess, fit_tables
 from tollgate.spool import Spool
 from tollgate.train.checkpoint import Checkpoint
@@ -34,7 +35,7 @@ INCREMENTAL_RATE = 0.25  # of the learning rate, where a fitted network is train
 INCREMENTAL_EPOCHS = 4  # at the most, then
 
 _CHUNK_ROWS = 16_384  # preprocessed or scored at once: bounds the memory
-_GIGABYTE = 2**30
+_STAGES = ("fit", "refit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,7 @@ class Trained:
 
     def confidence(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how sure each score is, float64 (N,), from 0 to 1, of raw features, float64 (N, F)."""
-        members = self.members(features)
-        return confidence(members, self.calibration.apply(pool(members)), self.calibration)
+        return judged(self.members(features), self.calibration)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,74 +80,80 @@ class Circumstances:
         start: A fitted network to train on, in small steps and with the tables that it has.
         checkpoint: A file to keep the state in, so that a killed training goes on where it was.
         workers: The processes that train together.
-        folder: For rows that do not fit the memory.
     """
 
     on_epoch: Callable[[Epoch], None] | None = None
     start: Network | None = None
     checkpoint: Path | None = None
     workers: Workers = ALONE
-    folder: Path | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Fit:
-    """One call of `fit`."""
+    """One call of `fit`.
 
-    parts: tuple[Dataset, Dataset]
+    Attributes:
+        initial: The network to begin with.
+        rows: The training rows, then the validation rows, preprocessed: the tables do not learn, so every epoch of both
+            fits would compute the same.
+        key: Names the training, where its state is kept.
+    """
+
     config: TrainConfig
     given: Circumstances
     device: torch.device
-    key: str = field(default="")
+    initial: Network
+    rows: Rows
+    key: str
 
-    def network(self) -> Network:
-        """Return the network to begin with, the same each time."""
-        if self.given.start is not None:
-            return copy.deepcopy(self.given.start)
-        torch.manual_seed(self.config.seed)
-        train = self.parts[0]
-        preprocess = Preprocess(fit_tables(train.features, train.categorical)).eval()
-        return Network(preprocess, self.config, train.back)
-
-    def descend(
-        self, network: Network, parts: tuple[Dataset, ...], validation: Dataset | None, epochs: int, stage: str
-    ) -> list[Epoch]:
-        """Fit a network on some parts."""
-        given = self.given
-        saved = None if given.checkpoint is None else given.checkpoint.with_suffix(f".{stage}.pt")
+    def descend(self, rows: Rows, validation: Rows | None, epochs: int, stage: str) -> tuple[Network, list[Epoch]]:
+        """Return a network fitted on some rows, and how that went."""
+        network = copy.deepcopy(self.initial)
         course = Course(
             epochs=epochs,
-            on_epoch=given.on_epoch,
-            checkpoint=None if saved is None else Checkpoint(saved, f"{self.key} {stage}"),
-            workers=given.workers,
+            on_epoch=self.given.on_epoch,
+            checkpoint=None if self.given.checkpoint is None else Checkpoint(self.saved(stage), f"{self.key} {stage}"),
+            workers=self.given.workers,
             device=self.device,
         )
-        fitted = self._rows(network.preprocess, parts)
-        checked = None if validation is None else self._rows(network.preprocess, (validation,))
-        run, prior = descend(network.body.to(self.device), fitted, checked, self.config, course)
+        run, prior = descend(network.body.to(self.device), rows, validation, self.config, course)
         network.to("cpu").eval()
         network.prior.fill_(prior)
-        return run
+        return network, run
 
-    def _rows(self, preprocess: Preprocess, parts: tuple[Dataset, ...]) -> Rows:
-        """Preprocess all rows once: the tables do not learn, so every epoch would compute the same."""
-        limit = int(self.config.memory_gb * _GIGABYTE)
-        spools: list[Spool] = []
-        for part in parts:
-            for chunk in _chunks(part.features):
-                with torch.inference_mode():
-                    made = preprocess(chunk)
-                if not spools:
-                    kinds: tuple[type[np.generic], ...] = (np.float32, np.int64)
-                    spools = [
-                        Spool(one.shape[1], kind, limit, self.given.folder)
-                        for one, kind in zip(made, kinds, strict=True)
-                    ]
-                for spool, one in zip(spools, made, strict=True):
-                    spool.append(one.numpy())
-        numbers, places = (_tensor(spool.rows(), self.device) for spool in spools)
-        labels = torch.from_numpy(np.concatenate([part.is_fraud for part in parts])).float()
-        return Rows(numbers, places, labels.to(numbers.device))
+    def saved(self, stage: str) -> Path:
+        """Return where the state of a stage is kept."""
+        assert self.given.checkpoint is not None
+        return self.given.checkpoint.with_suffix(f".{stage}.pt")
+
+    def forget(self) -> None:
+        """Remove what was kept, once no process needs it."""
+        if self.given.checkpoint is not None:
+            self.given.workers.agree(0.0)  # all have read what they go on from
+            if self.given.workers.leads:
+                for stage in _STAGES:
+                    self.saved(stage).unlink(missing_ok=True)
+
+
+def _initial(train: Dataset, config: TrainConfig, start: Network | None) -> Network:
+    """Return the network to begin with."""
+    if start is not None:
+        return start
+    torch.manual_seed(config.seed)
+    return Network(Preprocess(fit_tables(train.features, train.categorical)).eval(), config, train.back)
+
+
+def _rows(preprocess: Preprocess, parts: tuple[Dataset, ...], max_bytes: int, device: torch.device) -> Rows:
+    """Return the rows of all parts, one after the other, as the network's body reads them."""
+    numbers = Spool(preprocess.numeric.numel() + preprocess.masked.numel(), np.float32, max_bytes)
+    places = Spool(preprocess.categories.numel(), np.int64, max_bytes)
+    for chunk in (chunk for part in parts for chunk in _chunks(part.features)):
+        with torch.inference_mode():
+            for spool, made in zip((numbers, places), preprocess(chunk), strict=True):
+                spool.append(made.numpy())
+    labels = torch.from_numpy(np.concatenate([part.is_fraud for part in parts])).float()
+    read = _tensor(numbers.rows(), device)
+    return Rows(read, _tensor(places.rows(), read.device), labels.to(read.device))
 
 
 def fit(train: Dataset, validation: Dataset, config: TrainConfig, given: Circumstances | None = None) -> Trained:
@@ -174,21 +180,18 @@ def fit(train: Dataset, validation: Dataset, config: TrainConfig, given: Circums
         config = msgspec.structs.replace(config, learning_rate=config.learning_rate * INCREMENTAL_RATE)
         epochs = min(epochs, INCREMENTAL_EPOCHS)
     with _alone(config.seed, config.threads, device):
-        work = _Fit((train, validation), config, given, device)
-        work.key = _key(work) if given.checkpoint else ""
-        network = work.network()
-        run = work.descend(network, (train,), validation, epochs, "fit")
+        initial = _initial(train, config, given.start)
+        rows = _rows(initial.preprocess, (train, validation), config.memory_bytes, device)
+        key = _key((train, validation), config, given.start) if given.checkpoint else ""
+        work = _Fit(config, given, device, initial, rows, key)
+        cut = len(train)
+        network, run = work.descend(rows.part(0, cut), rows.part(cut, cut + len(validation)), epochs, _STAGES[0])
         pooled = pool(score(network, validation.features))
         calibration = fit_calibration(pooled, validation.is_fraud)
         best = best_epoch(run)
         if config.refit:
-            network = work.network()
-            work.descend(network, (train, validation), None, best, "refit")
-    if given.checkpoint:
-        given.workers.agree(0.0)  # all have read what they go on from
-    if given.checkpoint and given.workers.leads:
-        for stage in ("fit", "refit"):
-            given.checkpoint.with_suffix(f".{stage}.pt").unlink(missing_ok=True)
+            network, _ = work.descend(rows, None, best, _STAGES[1])
+        work.forget()
     checked = calibration.apply(pooled)
     return Trained(network, calibration, tuple(run), best, checked, (*warnings, *calibration.warnings))
 
@@ -199,43 +202,13 @@ def score(network: Network, features: NDArray[np.float64]) -> NDArray[np.float64
         return np.concatenate([network(chunk).double().numpy() for chunk in _chunks(features)])
 
 
-def inspect(train: Dataset, validation: Dataset) -> list[str]:
-    """Return warnings about the training rows, as sentences.
-
-    Raises:
-        ModelError: Nothing can be learned from them.
-    """
-    for name, part in (("training", train), ("validation", validation)):
-        if part.frauds in (0, len(part)):
-            raise ModelError(
-                "one_class",
-                f"expected fraud and good payments in the {name} rows, but {part.frauds} of {len(part)} are fraud",
-            )
-    columns = zip(train.names, train.features.T, strict=True)
-    useless = [(name, what) for name, column in columns if (what := _flat(column))]
-    if len(useless) == len(train.names):
-        raise ModelError(
-            "nothing_to_learn",
-            f"expected features that vary, but all {len(train.names)} are missing or constant on the training rows",
-        )
-    return [f"feature '{name}' {what} on all training rows; the model ignores it" for name, what in useless]
-
-
-def _flat(column: NDArray[np.float64]) -> str | None:
-    """Return what is wrong with a feature that never varies."""
-    missing = np.isnan(column)
-    if missing.all():
-        return "is missing"
-    return "is the same" if not missing.any() and (column == column[0]).all() else None
-
-
-def _key(work: _Fit) -> str:
-    """Return what names this training: its data, its configuration and what it starts from."""
-    digest = hashlib.sha256(msgspec.json.encode(work.config))
-    for part in work.parts:
+def _key(parts: tuple[Dataset, ...], config: TrainConfig, start: Network | None) -> str:
+    """Return what names a training: its data, its configuration and what it starts from."""
+    digest = hashlib.sha256(msgspec.json.encode(config))
+    for part in parts:
         digest.update(part.fingerprint().encode())
-    if work.given.start is not None:
-        for tensor in work.given.start.state_dict().values():
+    if start is not None:
+        for tensor in start.state_dict().values():
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import optuna
 
 from tollgate import metrics
@@ -13,9 +14,11 @@ from tollgate.dataset import Split
 from tollgate.train.fit import fit
 from tollgate.tune import Tried, search
 
-MAX_TRIALS = 200
-
-_SIZES = {"64-32": (64, 32), "128-64": (128, 64), "256-128": (256, 128), "128-128-64": (128, 128, 64)}
+_HIDDEN = ((64, 32), (128, 64), (256, 128), (128, 128, 64))
+_BATCHES = (256, 512, 1024)
+_DROPOUT = (0.0, 0.5)
+_LEARNING_RATE = (2e-4, 1e-2)
+_WEIGHT_DECAY = (1e-6, 1e-2)
 
 
 def tune(
@@ -34,18 +37,16 @@ def tune(
     Raises:
         ModelError: Every trial failed.
     """
-    names = {sizes: name for name, sizes in _SIZES.items()}
-    given = "-".join(map(str, config.hidden))
-    sizes = {**_SIZES, names.get(config.hidden, given): config.hidden}
+    hidden = {"-".join(map(str, sizes)): sizes for sizes in {*_HIDDEN, config.hidden}}
 
     def suggest(trial: optuna.Trial) -> TrainConfig:
         return msgspec.structs.replace(
             config,
-            hidden=sizes[trial.suggest_categorical("hidden", sorted(sizes))],
-            dropout=trial.suggest_float("dropout", 0.0, 0.5),
-            learning_rate=trial.suggest_float("learning_rate", 2e-4, 1e-2, log=True),
-            weight_decay=trial.suggest_float("weight_decay", 1e-6, 1e-2, log=True),
-            batch_size=trial.suggest_categorical("batch_size", sorted({256, 512, 1024, config.batch_size})),
+            hidden=hidden[trial.suggest_categorical("hidden", sorted(hidden))],
+            dropout=trial.suggest_float("dropout", *_DROPOUT),
+            learning_rate=trial.suggest_float("learning_rate", *_LEARNING_RATE, log=True),
+            weight_decay=trial.suggest_float("weight_decay", *_WEIGHT_DECAY, log=True),
+            batch_size=trial.suggest_categorical("batch_size", sorted({*_BATCHES, config.batch_size})),
             refit=False,
         )
 
@@ -53,13 +54,11 @@ def tune(
         return metrics.average_precision(parts.validation.is_fraud, fit(parts.train, parts.validation, tried).checked)
 
     defaults = {
-        "hidden": names.get(config.hidden, given),
-        "dropout": min(config.dropout, 0.5),
-        "learning_rate": min(max(config.learning_rate, 2e-4), 1e-2),
-        "weight_decay": min(max(config.weight_decay, 1e-6), 1e-2),
+        "hidden": "-".join(map(str, config.hidden)),
+        "dropout": float(np.clip(config.dropout, *_DROPOUT)),
+        "learning_rate": float(np.clip(config.learning_rate, *_LEARNING_RATE)),
+        "weight_decay": float(np.clip(config.weight_decay, *_WEIGHT_DECAY)),
         "batch_size": config.batch_size,
     }
-    found = search(
-        suggest, objective, defaults, budget_s=budget_s, max_trials=MAX_TRIALS, seed=config.seed, on_trial=on_trial
-    )
+    found = search(suggest, objective, defaults, budget_s=budget_s, seed=config.seed, on_trial=on_trial)
     return msgspec.structs.replace(found.parameters, refit=config.refit)
