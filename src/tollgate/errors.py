@@ -67,6 +67,34 @@ class ConflictError(InputError):
     status = 409
 
 
+class AuthError(TollgateError):
+    """A request came without an API key, or with one that is not good."""
+
+    status = 401
+    exit_code = EXIT_USAGE
+
+
+class ScopeError(AuthError):
+    """The API key is good, but not for this."""
+
+    status = 403
+
+
+class RateError(TollgateError):
+    """An API key is over its rate; nothing was applied.
+
+    Attributes:
+        retry_after_s: When it may come again, in whole seconds, at least 1.
+    """
+
+    status = 429
+    exit_code = EXIT_UNAVAILABLE
+
+    def __init__(self, code: str, message: str, retry_after_s: int) -> None:
+        super().__init__(code, message)
+        self.retry_after_s = retry_after_s
+
+
 class CapacityError(TollgateError):
     """A bounded resource is full; the request was shed and nothing was applied."""
 

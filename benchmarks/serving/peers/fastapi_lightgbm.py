@@ -1,0 +1,42 @@
+"""FastAPI and LightGBM on an array: what people run. Arguments: PORT MODELS."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+PORT, MODELS = int(sys.argv[1]), Path(sys.argv[2])
+
+
+class Features(BaseModel):
+    """What a client sends."""
+
+    features: list[float]
+
+
+class Score(BaseModel):
+    """What it gets."""
+
+    score: float
+
+
+app = FastAPI()
+booster = lightgbm.Booster(model_file=MODELS / "trees.txt")
+
+
+@app.post("/predict")
+async def predict(given: Features) -> Score:
+    """Return the score; on the event loop, since a thread for each request costs more than the model."""
+    return Score(score=float(booster.predict(np.array([given.features]), num_threads=1)[0]))
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        app, host="127.0.0.1", port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="warning"
+    )

@@ -1,0 +1,75 @@
+"""Raw card numbers (PANs): recognised at the edge, so that none is stored.
+
+A text is taken for one if it is nothing but 13 to 19 digits, single spaces or dashes between them, that begin as card
+numbers do and pass the Luhn check (ISO/IEC 7812-1). One in ten numeric ids of such a length passes by chance; numbers
+that begin with 0 are never cards, and those with 1 only at 15 digits, so that times in milliseconds or microseconds
+are not taken for cards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from tollgate.errors import InputError
+
+MIN_DIGITS, MAX_DIGITS = 13, 19
+HASH_PREFIX = "pan_"
+_HASH_BYTES = 16
+_PERSON = b"tollgate.pan"  # the same key hashes other things elsewhere: these hashes are of their own kind
+_ONES_DIGITS = 15  # UATP, and the oldest of JCB
+_STARTS = frozenset("123456789 ")
+_NUMBER = re.compile(r" *([0-9](?:[ -]?[0-9]){12,18}) *")
+_DIGITS_ALONE = {ord(" "): None, ord("-"): None}
+_VALUES = bytes((code - 48) % 256 for code in range(256))
+_DOUBLED = bytes((2 * (code - 48) // 10 + 2 * (code - 48) % 10) % 256 for code in range(256))  # sum of both digits
+
+
+def passes_luhn(digits: str) -> bool:
+    """Return whether the last of some decimal digits is the check digit of the others (ISO/IEC 7812-1, annex B)."""
+    backwards = digits.encode()[::-1]
+    return (sum(backwards[::2].translate(_VALUES)) + sum(backwards[1::2].translate(_DOUBLED))) % 10 == 0
+
+
+def is_card_number(digits: str) -> bool:
+    """Return whether decimal digits, and nothing else, look like a card number."""
+    size = len(digits)
+    if not MIN_DIGITS <= size <= MAX_DIGITS or digits[0] == "0" or (digits[0] == "1" and size != _ONES_DIGITS):
+        return False
+    return passes_luhn(digits)
+
+
+def guard(texts: Sequence[str]) -> list[int]:
+    """Return the places of those texts that look like raw card numbers."""
+    suspects = [n for n, text in enumerate(texts) if len(text) >= MIN_DIGITS and text[0] in _STARTS]
+    return [n for n in suspects if (digits := _digits(texts[n])) is not None and is_card_number(digits)]
+
+
+def _digits(text: str) -> str | None:
+    found = _NUMBER.fullmatch(text)
+    return None if found is None else found[1].translate(_DIGITS_ALONE)
+
+
+def hashed(text: str, key: bytes) -> str:
+    """Return what stands for a card number, the same for each way of writing it: `pan_` and 32 hexadecimal digits.
+
+    It is a keyed BLAKE2b (RFC 7693): without the key it cannot be found by trying all card numbers.
+
+    Args:
+        text: What `guard` recognised.
+        key: 16 to 64 secret bytes. Another key gives other texts: histories and list entries by the old ones are lost.
+    """
+    digits = text.translate(_DIGITS_ALONE)
+    return HASH_PREFIX + blake2b(digits.encode(), digest_size=_HASH_BYTES, key=key, person=_PERSON).hexdigest()
+
+
+def refusal_of(column: str, text: str) -> InputError:
+    """Return the error for a raw card number in a column; of the number it shows the last four digits alone."""
+    last = text.translate(_DIGITS_ALONE)[-4:]
+    return InputError(
+        "raw_pan",
+        f"'{column}': expected a token, but got what looks like a raw card number (it ends in {last}); send a token in "
+        'its place, set [serve] pan = "hash", or leave the column out of [serve] pan_columns if its ids are like that',
+        column=column,
+    )

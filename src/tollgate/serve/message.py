@@ -1,0 +1,63 @@
+"""What passes between the wire and the handlers: a whole request, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tollgate.errors import RateError, TollgateError
+
+RETRY_AFTER_S = 1
+JSON = b"application/json"
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Request(NamedTuple):
+    """A request that has come whole.
+
+    Attributes:
+        path: Without the query.
+        headers: Names in lower case.
+        id: Names the request in logs and in the answer: what the client sent as X-Request-Id, else a new one.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    id: str
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the first value of a header, by its name in lower case."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Answer(NamedTuple):
+    """A response: status, body and the headers beside length and date; the body is JSON unless they say otherwise."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+def answer_json(value: Any, status: int = 200) -> Answer:
+    """Return an answer that holds `value` as JSON."""
+    return Answer(status, _ENCODE(value))
+
+
+def refuse(status: int, code: str, message: str, *headers: tuple[bytes, bytes], **where: Any) -> Answer:
+    """Return a refusal: `{"error": {"code", "message", ...}}`."""
+    return Answer(status, _ENCODE({"error": {"code": code, "message": message, **where}}), headers)
+
+
+def refusal(error: TollgateError) -> Answer:
+    """Return the answer that a deliberate error stands for."""
+    wait_s = error.retry_after_s if isinstance(error, RateError) else RETRY_AFTER_S
+    headers = ((b"retry-after", str(wait_s).encode()),) if error.status in (429, 503) else ()
+    return Answer(error.status, _ENCODE({"error": error.as_dict()}), headers)
