@@ -1,4 +1,4 @@
-"""How SQLite is opened beside its one writer: short transactions, a bounded wait, errors that say what to do."""
+"""How SQLite is opened: short transactions, a bounded wait for other processes, errors that say what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -18,7 +19,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from tollgate.errors import LedgerError
 
 BUSY_S = 5  # how long a transaction waits for another process's
-_WRITES = "tollgate_writes"
 
 _ADVICE = {
     sqlite3.SQLITE_BUSY: f"another process has held it for more than {BUSY_S} s; try again, or find that process",
@@ -30,51 +30,74 @@ _ADVICE = {
 }
 
 
-def open_engine(url: str) -> Engine:
-    """Return an engine on an SQLite ledger: WAL, synced at every commit, to be used through `reading` and `writing`."""
-    engine = create_engine(url, connect_args={"timeout": BUSY_S})
+Durability = Literal["fsync", "os"]
+_SYNCHRONOUS: dict[Durability, str] = {"fsync": "FULL", "os": "NORMAL"}  # in WAL mode NORMAL syncs at checkpoints only
+
+
+def open_engine(url: str, durability: Durability = "fsync") -> Engine:
+    """Return an engine on an SQLite ledger in WAL mode, to be used through `reading` and `writing`.
+
+    Args:
+        url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`.
+        durability: `fsync` survives a power cut, `os` only the death of the process.
+
+    Raises:
+        LedgerError: It is no such URL.
+    """
+    try:
+        engine = create_engine(url, connect_args={"timeout": BUSY_S})
+    except SQLAlchemyError as error:
+        raise LedgerError(
+            "ledger_failed", f"could not open the ledger {url}: {error}; expected such as sqlite:///tollgate.db"
+        ) from error
 
     @event.listens_for(engine, "connect")
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver would begin late, and leave tables outside the transaction
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", f"synchronous={_SYNCHRONOUS[durability]}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # One that reads and then writes would fail at once, without a wait, where another has written in between.
-        mode = "IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "DEFERRED"
-        connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
-    """Yield a connection that sees one state of the ledger.
+def reading(engine: Engine, doing: str = "read") -> Iterator[Connection]:
+    """Yield a connection of whose queries each sees one state of the ledger.
+
+    Args:
+        engine: Of `open_engine`.
+        doing: What the error says could not be done.
 
     Raises:
         LedgerError: It could not be read.
     """
     try:
-        with engine.begin() as connection:
+        with engine.connect() as connection:
             yield connection
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise failure("read", engine, error) from error
+        raise failure(doing, engine, error) from error
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, doing: str = "write") -> Iterator[Connection]:
     """Yield a connection whose changes are all made, durably, when the block ends well, and else none.
+
+    Args:
+        engine: Of `open_engine`.
+        doing: What the error says could not be done.
 
     Raises:
         LedgerError: Nothing was changed.
     """
     try:
-        with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        with engine.connect() as connection, connection.begin():
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            # One that reads and then writes would fail at once, without a wait, where another has written in between.
+            driver.execute("BEGIN IMMEDIATE").close()
             yield connection
     except (SQLAlchemyError, sqlite3.Error) as error:
-        raise failure("write", engine, error) from error
+        raise failure(doing, engine, error) from error
 
 
 def migrate(engine: Engine) -> None:
@@ -93,10 +116,10 @@ def migrate(engine: Engine) -> None:
             Path(database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise failure("open", engine, error) from error
-    with reading(engine) as connection:
+    with reading(engine, "open") as connection:
         if MigrationContext.configure(connection).get_current_revision() == head:
             return
-    with writing(engine) as connection:
+    with writing(engine, "open") as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

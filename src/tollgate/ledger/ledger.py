@@ -5,23 +5,19 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, Self
+from typing import IO, NamedTuple, Self
 
 import msgspec
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from sqlalchemy import Engine, bindparam, create_engine, event, func, insert, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, bindparam, func, insert, select
 
 from tollgate.decision import Decision, Mode, Outcome
 from tollgate.errors import LedgerError
 from tollgate.label import Label
+from tollgate.ledger.connection import Durability, failure, migrate, open_engine, reading, writing
 from tollgate.ledger.tables import DECISIONS, LABELS, TRANSACTIONS
 
 _IDS_PER_QUERY = 500  # SQLite takes at least 999 parameters
 REPLAY_ROWS = 4096
-_BUSY_MS = 5_000
 
 _DECISION = msgspec.json.Decoder(Decision)
 _ENCODE = msgspec.json.Encoder().encode
@@ -61,7 +57,7 @@ class Recorded(NamedTuple):
 class Ledger:
     """The durable record. One process writes it at a time."""
 
-    def __init__(self, url: str, durability: Literal["fsync", "os"] = "fsync", *, write: bool = True) -> None:
+    def __init__(self, url: str, durability: Durability = "fsync", *, write: bool = True) -> None:
         """Open the ledger, creating or migrating it where needed.
 
         Args:
@@ -73,21 +69,20 @@ class Ledger:
             LedgerError: It cannot be opened, or another process writes it.
         """
         self.url = url
-        self._lock = _lock(url) if write else None
+        self._engine = open_engine(url, durability)
+        self._lock = _lock(self._engine) if write else None
         try:
-            self._engine = _connect(url, durability)
             if write:
-                _migrate(self._engine)
-            with self._engine.connect() as connection:
+                migrate(self._engine)
+            with reading(self._engine, "open") as connection:
                 self._last = int(connection.scalar(select(func.max(TRANSACTIONS.c.seq))) or 0)
-        except SQLAlchemyError as error:
+        except BaseException:
             self.close()
-            raise _failed("open", url, error) from error
+            raise
 
     def close(self) -> None:
         """Close the connections and give up the writer's lock."""
-        if hasattr(self, "_engine"):
-            self._engine.dispose()
+        self._engine.dispose()
         if self._lock is not None:
             self._lock.close()
 
@@ -105,35 +100,26 @@ class Ledger:
     @property
     def labels(self) -> int:
         """How many labels it holds."""
-        try:
-            with self._engine.connect() as connection:
-                return int(connection.scalar(select(func.count()).select_from(LABELS)) or 0)
-        except SQLAlchemyError as error:
-            raise _failed("read", self.url, error) from error
+        with reading(self._engine) as connection:
+            return int(connection.scalar(select(func.count()).select_from(LABELS)) or 0)
 
     def outcomes(self) -> list[tuple[Outcome, Mode, int]]:
         """Return how many decisions there are of each outcome and mode."""
         query = select(DECISIONS.c.outcome, DECISIONS.c.mode, func.count()).group_by(
             DECISIONS.c.outcome, DECISIONS.c.mode
         )
-        try:
-            with self._engine.connect() as connection:
-                return [(Outcome(outcome), Mode(mode), count) for outcome, mode, count in connection.execute(query)]
-        except SQLAlchemyError as error:
-            raise _failed("read", self.url, error) from error
+        with reading(self._engine) as connection:
+            return [(Outcome(outcome), Mode(mode), count) for outcome, mode, count in connection.execute(query)]
 
     def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
         """Return what is recorded of those of `ids` that are known."""
         found: dict[str, Recorded] = {}
-        try:
-            with self._engine.connect() as connection:
-                for start in range(0, len(ids), _IDS_PER_QUERY):
-                    part = list(ids[start : start + _IDS_PER_QUERY])
-                    for row in connection.execute(_FIND, {"ids": part}):
-                        decision = _DECISION.decode(row.document) if row.document is not None else None
-                        found[row.transaction_id] = Recorded(row.body, decision)
-        except SQLAlchemyError as error:
-            raise _failed("read", self.url, error) from error
+        with reading(self._engine) as connection:
+            for start in range(0, len(ids), _IDS_PER_QUERY):
+                part = list(ids[start : start + _IDS_PER_QUERY])
+                for row in connection.execute(_FIND, {"ids": part}):
+                    decision = _DECISION.decode(row.document) if row.document is not None else None
+                    found[row.transaction_id] = Recorded(row.body, decision)
         return found
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -173,16 +159,13 @@ class Ledger:
              "source": one.source.value}
             for one in labels
         ]  # fmt: skip
-        try:
-            with self._engine.begin() as connection:
-                if rows:
-                    connection.execute(_ADD_TRANSACTION, rows)
-                if decisions:
-                    connection.execute(_ADD_DECISION, decisions)
-                if verdicts:
-                    connection.execute(_ADD_LABEL, verdicts)
-        except SQLAlchemyError as error:
-            raise _failed("write", self.url, error) from error
+        with writing(self._engine) as connection:
+            if rows:
+                connection.execute(_ADD_TRANSACTION, rows)
+            if decisions:
+                connection.execute(_ADD_DECISION, decisions)
+            if verdicts:
+                connection.execute(_ADD_LABEL, verdicts)
         self._last += len(rows)
 
     def replay(self, after: int = 0) -> Iterator[list[Replayed]]:
@@ -193,12 +176,9 @@ class Ledger:
             .where(TRANSACTIONS.c.seq > after)
             .order_by(TRANSACTIONS.c.seq)
         )
-        try:
-            with self._engine.connect() as connection:
-                for part in connection.execution_options(yield_per=REPLAY_ROWS).execute(query).partitions():
-                    yield [Replayed(body, fraud_known_us) for body, fraud_known_us in part]
-        except SQLAlchemyError as error:
-            raise _failed("read", self.url, error) from error
+        with reading(self._engine) as connection:
+            for part in connection.execution_options(yield_per=REPLAY_ROWS).execute(query).partitions():
+                yield [Replayed(body, fraud_known_us) for body, fraud_known_us in part]
 
     def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
         """Yield id, decision and feature bytes of every decided transaction, in arrival order."""
@@ -207,14 +187,9 @@ class Ledger:
             .join(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
             .order_by(TRANSACTIONS.c.seq)
         )
-        try:
-            with self._engine.connect() as connection:
-                for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(
-                    query
-                ):
-                    yield identifier, _DECISION.decode(document), features
-        except SQLAlchemyError as error:
-            raise _failed("read", self.url, error) from error
+        with reading(self._engine) as connection:
+            for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(query):
+                yield identifier, _DECISION.decode(document), features
 
 
 _FIND = (
@@ -232,49 +207,18 @@ _ADD_TRANSACTION, _ADD_DECISION = insert(TRANSACTIONS), insert(DECISIONS)
 _ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
 
 
-def _failed(doing: str, url: str, error: Exception) -> LedgerError:
-    cause = getattr(error, "orig", None) or error
-    return LedgerError(
-        "ledger_failed",
-        f"could not {doing} the ledger {url}: {cause}; check that its disk is there and has room",
-    )
-
-
-def _connect(url: str, durability: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000})
-    synchronous = "FULL" if durability == "fsync" else "NORMAL"  # in WAL mode NORMAL syncs at checkpoints only
-
-    @event.listens_for(engine, "connect")
-    def set_pragmas(connection: object, _record: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    return engine
-
-
-def _lock(url: str) -> IO[str]:
-    path = Path(make_url(url).database or "tollgate.db")
+def _lock(engine: Engine) -> IO[str]:
+    path = Path(engine.url.database or "tollgate.db")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(path.name + ".lock").open("w")
     except OSError as error:
-        raise _failed("open", url, error) from error
+        raise failure("open", engine, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
         raise LedgerError(
-            "ledger_in_use", f"another process writes the ledger {url}; stop it first, or use another ledger"
+            "ledger_in_use", f"another process writes the ledger {engine.url}; stop it first, or use another ledger"
         ) from None
     return lock
-
-
-def _migrate(engine: Engine) -> None:
-    config = AlembicConfig()
-    config.set_main_option("script_location", "tollgate.ledger:migrations")
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
