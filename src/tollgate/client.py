@@ -44,13 +44,8 @@ _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 _ONE = msgspec.json.Decoder(Decision)
 _MANY = msgspec.json.Decoder(list[Decision])
 _ERRORS: dict[int, type[TollgateError]] = {
-    400: MalformedError,
-    401: AuthError,
-    403: ScopeError,
-    409: ConflictError,
-    413: TooLargeError,
-    422: InputError,
-    503: CapacityError,
+    kind.status: kind
+    for kind in (MalformedError, AuthError, ScopeError, ConflictError, TooLargeError, InputError, CapacityError)
 }
 
 Transaction = Mapping[str, Any]

@@ -17,7 +17,7 @@ from tollgate.hashing import MISSING_KEY, category_code, entity_key
 from tollgate.schema import Column, Kind
 
 MAX_TEXT = 256  # characters of an id or a category
-_TOO_LONG = math.nextafter(10.0**MAX_TEXT, 0)  # a number is an id by its digits; a float, as JSON Schema writes it
+TOO_LONG = math.nextafter(10.0**MAX_TEXT, 0)  # a number is an id by its digits; a float, as JSON Schema writes it
 MIN_TIME_US = -2_208_988_800_000_000  # the year 1900: a date of birth may be old
 MAX_TIME_US = 7_258_118_400_000_000  # the year 2200: later is a mistaken unit
 UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
@@ -46,7 +46,7 @@ def text_of(value: object) -> str:
         raise InputError("wrong_type", f"expected a text or a number, but got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError("bad_number", f"expected a finite number, but got {value!r}")
-    if abs(value) >= _TOO_LONG:
+    if abs(value) >= TOO_LONG:
         raise InputError("too_long", f"expected a number of at most {MAX_TEXT} digits")
     return str(int(value)) if value == int(value) else repr(value)
 

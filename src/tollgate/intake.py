@@ -26,7 +26,6 @@ _TYPES: dict[Kind, Any] = {
     Kind.FLAG: bool | int | None,
     Kind.TIMESTAMP: str | int | float | None,
 }
-_ALWAYS_REQUIRED = (TRANSACTION_ID, EFFECTIVE_TIME)
 
 
 class TransactionReader:
@@ -42,7 +41,7 @@ class TransactionReader:
         """
         self.schema = schema
         self.money = money
-        self.required = tuple(n for n, c in schema.columns.items() if c.required or n in _ALWAYS_REQUIRED)
+        self.required = schema.required
         self.read_time = time_reader(schema.columns[EFFECTIVE_TIME], earliest_us=0)
         self.read_entity = entity_reader(hash_key)
         self.readers = {
@@ -172,8 +171,7 @@ def _sources(schema: Schema) -> dict[str, Any]:
 
 
 def _row_type(schema: Schema) -> type:
-    required = {source for name in _ALWAYS_REQUIRED for source in schema.sources(name)}
-    required |= {s for n, c in schema.columns.items() if c.required for s in schema.sources(n)}
+    required = {source for name in schema.required for source in schema.sources(name)}
     types: dict[str, Any] = _sources(schema) | dict.fromkeys(schema.ignore, Any)
     fields: list[Any] = []
     rename: dict[str, str] = {}

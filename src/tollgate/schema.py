@@ -118,6 +118,12 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
     @property
+    def required(self) -> tuple[str, ...]:
+        """Names of the columns without which a row is refused, in order."""
+        always = (TRANSACTION_ID, EFFECTIVE_TIME)
+        return tuple(name for name, column in self.columns.items() if column.required or name in always)
+
+    @property
     def entities(self) -> tuple[str, ...]:
         """Names of the entity columns, in order: the rows of `Batch.keys`."""
         return tuple(name for name, column in self.columns.items() if column.kind is Kind.ENTITY)

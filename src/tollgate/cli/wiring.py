@@ -32,10 +32,10 @@ from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
 from tollgate.scorer import Floats, Judge
+from tollgate.secret import MAX_BYTES, MIN_BYTES
 
 DEFAULT_CONFIG = Path("tollgate.toml")
 HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
-_MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
 _DIGEST_DIGITS = 12  # of a plan: tells the states of different features apart
 
 OUT = Console()
@@ -70,10 +70,10 @@ def hash_key() -> bytes:
     if text is None:
         return secrets.token_bytes(32)
     key = text.encode()
-    if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
+    if not MIN_BYTES <= len(key) <= MAX_BYTES:
         raise ConfigError(
             "bad_hash_key",
-            f"{HASH_KEY_VARIABLE}: expected {_MIN_KEY_BYTES} to {_MAX_KEY_BYTES} bytes, but got {len(key)}",
+            f"{HASH_KEY_VARIABLE}: expected {MIN_BYTES} to {MAX_BYTES} bytes, but got {len(key)}",
         )
     return key
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from tollgate import __version__
 from tollgate.config import ServeConfig
@@ -15,6 +13,7 @@ from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
 from tollgate.scorer import Scorer, Submission, body_of
 from tollgate.serve.batcher import Batcher
+from tollgate.serve.message import Answer, answer_json, refusal, refuse
 
 LOG = logging.getLogger(__name__)
 
@@ -22,26 +21,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-RETRY_AFTER_S = 1
 _DRAINED_LIMITS = 4  # of a body that is too long, this many limits are read before the connection is given up
-_ENCODE = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
-
-
-class Answer(NamedTuple):
-    """A response: status, JSON body and headers beside the content type."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class _DisconnectedError(Exception):
     """The client left before its request was whole."""
-
-
-def _refuse(status: int, error: dict[str, Any], *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(status, _ENCODE({"error": error}), headers)
 
 
 class PredictApp:
@@ -96,21 +81,20 @@ class PredictApp:
         route = self._routes.get(scope["path"])
         if route is None:
             paths = ", ".join(self._routes)
-            return _refuse(404, {"code": "not_found", "message": f"expected one of {paths}, got {scope['path']}"})
+            return refuse(404, "not_found", f"expected one of {paths}, got {scope['path']}")
         method, handle = route
         if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
             message = f"expected {method} {scope['path']}, but got {scope['method']}"
-            return _refuse(405, {"code": "method_not_allowed", "message": message}, (b"allow", method.encode()))
+            return refuse(405, "method_not_allowed", message, (b"allow", method.encode()))
         try:
             return await handle(scope, receive)
         except TollgateError as error:
-            retry = ((b"retry-after", str(RETRY_AFTER_S).encode()),) if error.status == 503 else ()
-            return _refuse(error.status, error.as_dict(), *retry)
+            return refusal(error)
         except _DisconnectedError:
             raise
         except Exception:
             LOG.exception("a request failed")
-            return _refuse(500, {"code": "internal_error", "message": "the request failed; the log says why"})
+            return refuse(500, "internal_error", "the request failed; the log says why")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -146,7 +130,7 @@ class PredictApp:
                 column="effective_time",
             )
         decisions = await self._batcher.submit(Submission(batch, [body_of(row) for row in rows]))
-        return Answer(200, _ENCODE(decisions if many else decisions[0]))
+        return answer_json(decisions if many else decisions[0])
 
     async def _body(self, scope: Message, receive: Receive) -> bytes:
         limit = self._config.max_body_bytes
@@ -172,11 +156,11 @@ class PredictApp:
         return b"".join(parts)
 
     async def _live(self, _scope: Message, _receive: Receive) -> Answer:
-        return Answer(200, _ENCODE({"status": "live"}))
+        return answer_json({"status": "live"})
 
     async def _ready(self, _scope: Message, _receive: Receive) -> Answer:
         ready = self._scorer.ready
-        return Answer(200 if ready else 503, _ENCODE({"status": "ready" if ready else "recovering"}))
+        return answer_json({"status": "ready" if ready else "recovering"}, 200 if ready else 503)
 
     async def _health(self, _scope: Message, _receive: Receive) -> Answer:
         scorer = self._scorer
@@ -199,4 +183,4 @@ class PredictApp:
             "degraded": scorer.degraded,
             "features": state,
         }
-        return Answer(200, _ENCODE(report))
+        return answer_json(report)

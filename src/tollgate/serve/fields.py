@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from tollgate.codec import MAX_TEXT, MAX_TIME_US, MIN_TIME_US, UNIT_US
+from tollgate.codec import MAX_TEXT, MAX_TIME_US, MIN_TIME_US, TOO_LONG, UNIT_US
 from tollgate.money import EXPONENTS, MAX_AMOUNT_MINOR, Money
-from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Column, Kind, Schema
+from tollgate.schema import EFFECTIVE_TIME, Column, Kind, Schema
 
 Json = dict[str, Any]
 
@@ -30,7 +29,7 @@ def transaction_schema(schema: Schema, money: Money) -> Json:
     parts: dict[str, list[Json]] = {}
     required: set[str] = set()
     for name, column in schema.columns.items():
-        needed = column.required or name in (TRANSACTION_ID, EFFECTIVE_TIME)
+        needed = name in schema.required
         for source in schema.sources(name):
             parts.setdefault(source, []).append(_field(name, source, column, schema, money))
         if needed:
@@ -50,7 +49,7 @@ def example(schema: Schema, money: Money) -> Json:
     fields: Json = {}
     kinds: set[Kind] = set()
     for name, column in schema.columns.items():
-        needed = column.required or name in (TRANSACTION_ID, EFFECTIVE_TIME)
+        needed = name in schema.required
         currency = any(other.currency_column == name for other in schema.columns.values())
         if not needed and not currency and column.kind in kinds:
             continue
@@ -77,7 +76,7 @@ def _example(name: str, source: str, column: Column, money: Money) -> Any:
 
 def _field(name: str, source: str, column: Column, schema: Schema, money: Money) -> Json:
     """Return the schema of one field as one column reads it."""
-    needed = column.required or name in (TRANSACTION_ID, EFFECTIVE_TIME)
+    needed = name in schema.required
     match column.kind:
         case Kind.ID | Kind.ENTITY | Kind.CATEGORY:
             field = _text(name, column, schema, money, needed=needed)
@@ -111,14 +110,11 @@ def _text(name: str, column: Column, schema: Schema, money: Money, *, needed: bo
         known = sorted({money.currency, *(code for dated in money.rates for code in dated.to_base)})
         return {"type": "string", "enum": known, "description": "ISO 4217; others have no rate here."}
     number = "integer" if column.kind is Kind.ID else "number"
-    beyond = math.nextafter(
-        10.0**MAX_TEXT, 0
-    )  # a number is an id by its digits, of which there may be as many as characters
     field: Json = {
         "type": ["string", number],
         "maxLength": MAX_TEXT,
-        "exclusiveMinimum": -beyond,
-        "exclusiveMaximum": beyond,
+        "exclusiveMinimum": -TOO_LONG,
+        "exclusiveMaximum": TOO_LONG,
     }
     if needed:
         field["minLength"] = 1

@@ -10,7 +10,6 @@ import msgspec
 from tollgate.errors import RateError, TollgateError
 
 RETRY_AFTER_S = 1
-JSON = b"application/json"
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -60,4 +59,4 @@ def refusal(error: TollgateError) -> Answer:
     """Return the answer that a deliberate error stands for."""
     wait_s = error.retry_after_s if isinstance(error, RateError) else RETRY_AFTER_S
     headers = ((b"retry-after", str(wait_s).encode()),) if error.status in (429, 503) else ()
-    return Answer(error.status, _ENCODE({"error": error.as_dict()}), headers)
+    return refuse(error.status, error.code, error.message, *headers, **error.where)
