@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks import feature_live, feature_replay
 from benchmarks.feature_growth import EntityGrowth, by_entities, by_window, longest_call_ms
 from benchmarks.feature_list import HANDBOOK_ITEMS, ITEMS, MONEY_SCALE, Item, history
+from benchmarks.payments import DAYS, scenario
 from benchmarks.table import Progress, finish, show
 from tollgate.config import Config, read_config
 from tollgate.duration import DAY_US
@@ -31,14 +32,13 @@ from tollgate.features import FeatureEngine
 from tollgate.features.plan import FeaturePlan, compile_plan
 from tollgate.files import CHUNK_ROWS, TransactionFile
 from tollgate.intake import TransactionReader
-from tollgate.simulate import Scenario, simulate, write
+from tollgate.simulate import simulate, write
 from tollgate.transaction import Batch, concatenate
 
 ROOT = Path(__file__).parents[1]
 HANDBOOK = ROOT.parent / "shared" / "data" / "handbook" / "transactions.parquet"
 NAMES = ("card_id", "merchant_id", "device_id", "ip")
 SEED = 7
-ROWS_PER_CARD, ROWS_PER_MERCHANT, DAYS = 20, 100, 60  # the same in every stream: histories are equally long
 LONGEST_US = 30 * DAY_US
 
 Floats = NDArray[np.float64]
@@ -85,15 +85,8 @@ def read(path: Path, config: Config, most: int | None = None) -> list[Batch]:
 
 def payments(transactions: int, folder: Path) -> list[Batch]:
     """Return simulated payments, as many a card and a merchant for any number of them."""
-    scenario = Scenario(
-        transactions=transactions,
-        cards=max(transactions // ROWS_PER_CARD, 1),
-        merchants=max(transactions // ROWS_PER_MERCHANT, 200),
-        days=DAYS,
-        seed=SEED,
-    )
     path = folder / f"payments-{transactions}.parquet"
-    write(simulate(scenario), path)
+    write(simulate(scenario(transactions)), path)
     batches = read(path, Config())
     path.unlink()
     return batches

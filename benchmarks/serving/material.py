@@ -13,18 +13,19 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 import tollgate
+from benchmarks.payments import scenario
 from benchmarks.serving.peer_models import FOREST, write_models
 from benchmarks.serving.process import finished
 from benchmarks.serving.traffic import Traffic, traffic_of
 from benchmarks.table import Progress
-from tollgate.simulate import Scenario, simulate, write
+from tollgate.simulate import simulate, write
 
 ROOT = Path(__file__).parents[2]
-ROWS_PER_CARD, ROWS_PER_MERCHANT, DAYS = 20, 100, 60  # as in the benchmark of the features
 START = dt.date(2015, 1, 5)  # long ago: the days of the traffic go on for years, and none may be in the future
 TRAFFIC_PARTS = 4  # the traffic repeats the first of so many parts of the payments
-SEED = 7
 _LIMIT_S = 1_200
 _FEATURES = "from benchmarks.feature_list import ITEMS\n\nFEATURES = [item.feature for item in ITEMS]\n"
 _CONFIG = """\
@@ -115,16 +116,7 @@ def make_material(folder: Path, transactions: int, say: Progress) -> Material:
     marker.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"simulating {transactions:,} payments")
-    frame = simulate(
-        Scenario(
-            transactions=transactions,
-            cards=max(transactions // ROWS_PER_CARD, 1),
-            merchants=max(transactions // ROWS_PER_MERCHANT, 200),
-            days=DAYS,
-            start=START,
-            seed=SEED,
-        )
-    )
+    frame = simulate(msgspec.structs.replace(scenario(transactions), start=START))
     write(frame, payments)
     made = Material(folder, payments, transactions, traffic_of(frame, transactions // TRAFFIC_PARTS))
     made.traffic.save(made.traffic_file)

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import lightgbm
 import pandas as pd
-import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
-
-PORT, MODELS = int(sys.argv[1]), Path(sys.argv[2])
-
-
-class Features(BaseModel):
-    """What a client sends."""
-
-    features: list[float]
-
+from fastapi_shape import MODELS, Features, run
 
 app = FastAPI()
 model = lightgbm.Booster(model_file=MODELS / "trees.txt")
@@ -33,6 +20,4 @@ def predict(given: Features) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app, host="127.0.0.1", port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="warning"
-    )
+    run(app)

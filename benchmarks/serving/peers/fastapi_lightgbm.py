@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import lightgbm
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
-from pydantic import BaseModel
-
-PORT, MODELS = int(sys.argv[1]), Path(sys.argv[2])
-
-
-class Features(BaseModel):
-    """What a client sends."""
-
-    features: list[float]
-
-
-class Score(BaseModel):
-    """What it gets."""
-
-    score: float
-
+from fastapi_shape import MODELS, Features, Score, run
 
 app = FastAPI()
 booster = lightgbm.Booster(model_file=MODELS / "trees.txt")
@@ -37,6 +18,4 @@ async def predict(given: Features) -> Score:
 
 
 if __name__ == "__main__":
-    uvicorn.run(
-        app, host="127.0.0.1", port=PORT, loop="uvloop", http="httptools", access_log=False, log_level="warning"
-    )
+    run(app)
