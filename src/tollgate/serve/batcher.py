@@ -7,139 +7,168 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 from typing import NamedTuple
 
-from tollgate.decision import Decision
-from tollgate.errors import CapacityError, TollgateError
-from tollgate.scorer import Scorer, Submission
+from tollgate.admission import Submission
+from tollgate.errors import CapacityError, LedgerError, TollgateError
+from tollgate.scorer import Decided, Scorer
 
 LOG = logging.getLogger(__name__)
 
-MAX_BATCH = 4096  # transactions decided together: bounds how long one of them can wait for the others
+MAX_BATCH = 1024  # transactions decided together: bounds how long one of them can wait for the others
+RETRY_S = 1.0  # between attempts to recover: the disk may come back
 _LOG_EVERY = 200_000
+
+Result = list[bytes] | TollgateError
+Job = Callable[[Scorer], None]
 
 
 class _Waiting(NamedTuple):
     submission: Submission
-    answer: asyncio.Future[list[Decision]]
+    answer: Callable[[Result], None]
 
 
 class Batcher:
-    """Hands submissions to the scorer, which runs in one thread of its own."""
+    """Hands submissions to the scorer, which runs in one thread of its own; answers come back in the loop's."""
 
-    def __init__(self, scorer: Scorer, max_waiting: int) -> None:
+    def __init__(
+        self, scorer: Scorer, max_waiting: int, on_decided: Callable[[Decided], None] = lambda _decided: None
+    ) -> None:
         """Make a batcher that is not running yet.
 
         Args:
             scorer: Decides; recovered here when it starts and whenever it lost its state.
             max_waiting: Transactions admitted and not answered yet; more are shed.
+            on_decided: Told of each batch, in the loop's thread.
         """
         self._scorer = scorer
         self._max_waiting = max_waiting
+        self._on_decided = on_decided
         self._queue: deque[_Waiting] = deque()
-        self._waiting = 0
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
-        self._task: asyncio.Task[None] | None = None
+        self._jobs: deque[Job] = deque()
+        self._busy = False
+        self._stopping = False
+        self._work: SimpleQueue[Sequence[_Waiting] | Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = asyncio.Event()
+        self.waiting = 0
 
     def start(self) -> None:
-        """Start to recover the feature state and then to decide."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        """Start to recover the feature state and then to decide. The running loop is the one that answers come in."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        self.between(_recover)
 
     async def stop(self) -> None:
-        """Stop; what is still waiting is refused."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.close)
-        self._thread.shutdown(wait=True)
-        for waiting in self._queue:
-            waiting.answer.cancel()
+        """Decide what is waiting, save the feature state and end the thread."""
+        self._stopping = True
+        while self._busy or self._queue or self._jobs:
+            self._idle.clear()
+            await self._idle.wait()
+        self._work.put(None)
+        await asyncio.to_thread(self._thread.join)
 
-    async def submit(self, submission: Submission) -> list[Decision]:
-        """Return the decisions on a submission, once they are durable.
+    def between(self, job: Job) -> None:
+        """Run a job in the scorer's thread, between two batches. In the loop's thread only."""
+        self._jobs.append(job)
+        self._wake()
 
-        Raises:
-            CapacityError: Too much is waiting already; nothing was decided.
-            LedgerError: The ledger or the feature state is not usable now; nothing was decided.
-            ConflictError: An id of it is known under another body; nothing was decided.
+    def submit(self, submission: Submission, answer: Callable[[Result], None]) -> None:
+        """Have a submission decided; `answer` gets the result once it is durable, or why there is none.
+
+        In the loop's thread only, as is the call of `answer`.
         """
         if not self._scorer.ready:
-            raise CapacityError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly")
-        size = len(submission.batch)
-        if self._waiting + size > self._max_waiting:
-            raise CapacityError(
-                "overloaded",
-                f"{self._waiting} transactions are waiting, {self._max_waiting} may; try again shortly",
+            answer(CapacityError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly"))
+            return
+        size = len(submission.rows)
+        if self.waiting + size > self._max_waiting:
+            answer(
+                CapacityError(
+                    "overloaded",
+                    f"{self.waiting} transactions are waiting, {self._max_waiting} may; try again shortly",
+                )
             )
-        answer: asyncio.Future[list[Decision]] = asyncio.get_running_loop().create_future()
-        self._waiting += size
+            return
+        self.waiting += size
         self._queue.append(_Waiting(submission, answer))
-        self._arrived.set()
-        try:
-            return await asyncio.shield(answer)
-        finally:
-            if not answer.done():  # the client left; it is decided all the same
-                answer.add_done_callback(_retrieve)
+        self._wake()
 
-    def _next(self) -> list[_Waiting]:
+    def _wake(self) -> None:
+        if not self._busy:
+            self._busy = True
+            assert self._loop is not None
+            self._loop.call_soon(self._dispatch)  # so that what else has come in this turn of the loop comes along
+
+    def _dispatch(self) -> None:
+        if self._jobs:
+            self._work.put(self._jobs.popleft())
+            return
         batch: list[_Waiting] = []
         size = 0
-        while self._queue and size < MAX_BATCH:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].submission.batch)
-        return batch
+        queue = self._queue
+        while queue and (not batch or size + len(queue[0].submission.rows) <= MAX_BATCH):
+            batch.append(queue.popleft())
+            size += len(batch[-1].submission.rows)
+        if batch:
+            self._work.put(batch)
+        else:
+            self._busy = False
+            self._idle.set()
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            if not self._scorer.ready:
-                await self._recover(loop)
+    def _done(self, batch: Sequence[_Waiting], results: Sequence[Result], decided: Decided | None) -> None:
+        self.waiting -= sum([len(one.submission.rows) for one in batch])
+        for one, result in zip(batch, results, strict=True):
+            one.answer(result)
+        if decided is not None:
+            self._on_decided(decided)
+        if not self._scorer.ready and not self._jobs:
+            self._jobs.append(_recover)
+        self._dispatch()
+
+    def _run(self) -> None:
+        """Decide, in the scorer's thread."""
+        loop, scorer = self._loop, self._scorer
+        assert loop is not None
+        while (work := self._work.get()) is not None:
+            if not isinstance(work, list):
+                self._do(work)  # type: ignore[arg-type]
+                loop.call_soon_threadsafe(self._done, (), (), None)
                 continue
-            if not self._queue:
-                self._arrived.clear()
-                await self._arrived.wait()
-            batch = self._next()
             try:
-                results = await loop.run_in_executor(
-                    self._thread, self._scorer.decide, [waiting.submission for waiting in batch]
-                )
+                decided = scorer.decide([one.submission for one in work])
+                loop.call_soon_threadsafe(self._done, work, decided.results, decided)
             except TollgateError as error:
                 LOG.error("%s: %s", error.code, error.message)  # noqa: TRY400  # expected: the message says it all
-                self._answer(batch, [error] * len(batch))
-            except Exception as error:
+                loop.call_soon_threadsafe(self._done, work, [error] * len(work), None)
+            except Exception:
                 LOG.exception("deciding failed")
-                self._answer(batch, [error] * len(batch))
-            else:
-                self._answer(batch, results)
+                error = LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
+                loop.call_soon_threadsafe(self._done, work, [error] * len(work), None)
+        scorer.close()
 
-    async def _recover(self, loop: asyncio.AbstractEventLoop) -> None:
-        def report(done: int, total: int) -> None:
-            if done % _LOG_EVERY < MAX_BATCH:
-                LOG.info("recovering: %d of %d transactions", done, total)
-
+    def _do(self, job: Job) -> None:
         try:
-            await loop.run_in_executor(self._thread, self._scorer.recover, report)
-            LOG.info("ready: bundle %s", self._scorer.bundle)
+            job(self._scorer)
         except TollgateError as error:
-            LOG.error("cannot recover: %s: %s", error.code, error.message)  # noqa: TRY400
-            await asyncio.sleep(1.0)  # the disk may come back
-
-    def _answer(self, batch: Sequence[_Waiting], results: Sequence[list[Decision] | Exception]) -> None:
-        for (submission, answer), result in zip(batch, results, strict=True):
-            self._waiting -= len(submission.batch)
-            if answer.cancelled():
-                continue
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
+            LOG.error("%s: %s", error.code, error.message)  # noqa: TRY400
+        except Exception:
+            LOG.exception("a job between two batches failed")
 
 
-def _retrieve(answer: asyncio.Future[list[Decision]]) -> None:
-    """Take note of an answer that nobody waits for, so that it is not reported as lost."""
-    if not answer.cancelled():
-        answer.exception()
+def _recover(scorer: Scorer) -> None:
+    def report(done: int, total: int) -> None:
+        if done % _LOG_EVERY < MAX_BATCH:
+            LOG.info("recovering: %d of %d transactions", done, total)
+
+    try:
+        scorer.recover(report)
+        LOG.info("ready: bundle %s", scorer.bundle)
+    except TollgateError as error:
+        LOG.error("cannot recover: %s: %s", error.code, error.message)  # noqa: TRY400
+        threading.Event().wait(RETRY_S)

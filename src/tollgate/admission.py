@@ -1,0 +1,147 @@
+"""What comes in, before it is decided: converted, checked at the edge, and sorted out from what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tollgate.errors import InputError
+from tollgate.intake import TransactionReader, check_unique
+from tollgate.pan import guard, hashed, refusal_of
+from tollgate.rows import Row
+from tollgate.transaction import Batch
+
+
+class Submission(NamedTuple):
+    """Transactions that came together and are answered together.
+
+    Attributes:
+        rows: As `TransactionReader.decode` gives them.
+        many: Whether they came as an array; errors then name the row.
+        arrived_s: When they had come whole, in seconds of the monotonic clock.
+    """
+
+    rows: Sequence[Row]
+    many: bool
+    arrived_s: float
+
+
+class Admitted(NamedTuple):
+    """Submissions as one batch.
+
+    Attributes:
+        batch: The N transactions of all submissions, in order; rows of a refused one mean nothing.
+        bodies: The N bodies as the ledger keeps them.
+        starts: Where the rows of each submission begin, and N at the end.
+        refused: By submission: why it cannot be decided.
+    """
+
+    batch: Batch
+    bodies: list[bytes]
+    starts: list[int]
+    refused: dict[int, InputError]
+
+
+@dataclass(frozen=True, slots=True)
+class CardNumbers:
+    """What happens to texts that look like raw card numbers.
+
+    Attributes:
+        columns: Entity and id columns that are looked at.
+        key: Secret under which they are hashed; None refuses them.
+    """
+
+    columns: tuple[str, ...]
+    key: bytes | None = None
+
+
+class Admission:
+    """Makes batches of submissions."""
+
+    def __init__(
+        self,
+        reader: TransactionReader,
+        clock_us: Callable[[], int],
+        max_ahead_us: int,
+        card_numbers: CardNumbers | None = None,
+    ) -> None:
+        """Say what is admitted.
+
+        Args:
+            reader: Of the schema.
+            clock_us: Observed time, microseconds since 1970-01-01 UTC.
+            max_ahead_us: A transaction further ahead of it is refused.
+            card_numbers: The guard; None lets everything through.
+        """
+        self._reader = reader
+        self._clock_us = clock_us
+        self._max_ahead_us = max_ahead_us
+        self._card_numbers = card_numbers
+        self._guarded = (
+            []
+            if card_numbers is None
+            else [(name, reader.field(source)) for name in card_numbers.columns for source in reader.schema.sources(name)]
+        )
+
+    def admit(self, submissions: Sequence[Submission]) -> Admitted:
+        """Return the batch of some submissions."""
+        if len(submissions) == 1:
+            rows = submissions[0].rows
+            starts = [0, len(rows)]
+        else:
+            rows, starts = [], [0]
+            for one in submissions:
+                rows += one.rows
+                starts.append(len(rows))
+        errors = self._guard(rows)
+        bodies = [self._reader.body(row) for row in rows]
+        converted = self._reader.convert(rows)
+        batch, found = converted.batch, converted.errors
+        errors = found | errors if errors else found
+        self._check_times(batch, errors)
+        refused = {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
+        return Admitted(batch, bodies, starts, refused)
+
+    def _guard(self, rows: Sequence[Row]) -> dict[int, InputError]:
+        """Hash raw card numbers in place, or return the errors that refuse them."""
+        errors: dict[int, InputError] = {}
+        for name, field in self._guarded:
+            texts = [value if type(value := getattr(row, field)) is str else "" if value is None else str(value) for row in rows]
+            for place in guard(texts):
+                assert self._card_numbers is not None
+                if self._card_numbers.key is None:
+                    errors[place] = refusal_of(name, texts[place])
+                else:
+                    setattr(rows[place], field, hashed(texts[place], self._card_numbers.key))
+        return errors
+
+    def _check_times(self, batch: Batch, errors: dict[int, InputError]) -> None:
+        latest_us = self._clock_us() + self._max_ahead_us
+        ahead = batch.time_us > latest_us
+        if ahead.any():
+            for row in ahead.nonzero()[0].tolist():
+                errors.setdefault(row, InputError(
+                    "time_ahead",
+                    f"expected a time at most {self._max_ahead_us // 1_000_000} s ahead of this server's clock: a wrong clock "
+                    "would empty the windows of every entity that it touches",
+                    column="effective_time",
+                ))
+
+    def _refused(
+        self, submissions: Sequence[Submission], starts: list[int], batch: Batch, errors: dict[int, InputError]
+    ) -> dict[int, InputError]:
+        """Return for each submission its first error, with the row named where there are several."""
+        refused: dict[int, InputError] = {}
+        for s, one in enumerate(submissions):
+            start, stop = starts[s], starts[s + 1]
+            row = next((row for row in range(start, stop) if row in errors), None) if errors else None
+            if row is not None:
+                error = errors[row]
+                refused[s] = type(error)(error.code, error.message, **error.where, row=row - start if one.many else None)
+            elif stop - start > 1:
+                try:
+                    check_unique(batch.ids[start:stop])
+                except InputError as error:
+                    refused[s] = error
+        return refused
