@@ -13,7 +13,7 @@ from tollgate.money import Money
 from tollgate.policy import Policy
 from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
-from tollgate.scorer import Judge, Scorer, Submission, body_of
+from tollgate.scorer import Judge, Scorer, Submission
 
 READER = TransactionReader(payment_schema(), Money("EUR"), b"k" * 16)
 CARD = entity("card_id")
@@ -46,7 +46,7 @@ def payment(number, **changes):
 
 def submission(*rows):
     _, decoded = READER.decode(json.dumps(list(rows)).encode())
-    return Submission(READER.from_rows(decoded), [body_of(row) for row in decoded])
+    return Submission(READER.from_rows(decoded), [READER.body(row) for row in decoded])
 
 
 def recovery(ledger, snapshots=None):

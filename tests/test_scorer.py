@@ -8,7 +8,6 @@ from tollgate.decision import Mode, Outcome
 from tollgate.errors import ConflictError, LedgerError, ModelError
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
-from tollgate.scorer import body_of
 
 
 @pytest.fixture
@@ -115,7 +114,10 @@ def test_what_could_not_be_recorded_is_not_counted(open_ledger, tmp_path):
 def test_imported_history_counts_in_features_but_cannot_be_decided(ledger):
     rows = [payment(i) for i in range(5)]
     batch = submission(*rows).batch
-    history = [History(r["transaction_id"], int(t), 0, body_of(r)) for r, t in zip(rows, batch.time_us, strict=True)]
+    history = [
+        History(r["transaction_id"], int(t), 0, READER.body(READER.typed(r)))
+        for r, t in zip(rows, batch.time_us, strict=True)
+    ]
     ledger.import_history(history, [Label("t-1", is_fraud=True, available_us=7, source=LabelSource.IMPORT)])
     scorer = make_scorer(ledger)
     (refused,) = scorer.decide([submission(payment(2))])

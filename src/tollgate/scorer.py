@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,13 +21,6 @@ from tollgate.transaction import Batch, concatenate
 LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-Row = Mapping[str, Any]
-_ENCODE_BODY = msgspec.json.Encoder(order="deterministic").encode
-
-
-def body_of(row: Row) -> bytes:
-    """Return a transaction's fields as the ledger keeps them: equal transactions are equal bytes."""
-    return _ENCODE_BODY({field: value for field, value in row.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +29,7 @@ class Submission:
 
     Attributes:
         batch: The N transactions; no id twice.
-        bodies: Each as `body_of` writes it.
+        bodies: Each as `TransactionReader.body` writes it.
     """
 
     batch: Batch

@@ -11,7 +11,7 @@ from tollgate.config import ServeConfig
 from tollgate.errors import InputError, TollgateError, TooLargeError
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
-from tollgate.scorer import Scorer, Submission, body_of
+from tollgate.scorer import Scorer, Submission
 from tollgate.serve.batcher import Batcher
 from tollgate.serve.message import Answer, answer_json, refusal, refuse
 
@@ -109,13 +109,7 @@ class PredictApp:
 
     async def _predict(self, scope: Message, receive: Receive) -> Answer:
         body = await self._body(scope, receive)
-        many, rows = self._reader.decode(body)
-        if len(rows) > self._config.max_transactions:
-            raise TooLargeError(
-                "too_many",
-                f"expected at most {self._config.max_transactions} transactions in one array, but got {len(rows)}; "
-                "send several",
-            )
+        many, rows = self._reader.decode(body, self._config.max_transactions)
         if not rows:
             return Answer(200, b"[]")
         batch = self._reader.from_rows(rows)
@@ -129,7 +123,7 @@ class PredictApp:
                 row=row if many else None,
                 column="effective_time",
             )
-        decisions = await self._batcher.submit(Submission(batch, [body_of(row) for row in rows]))
+        decisions = await self._batcher.submit(Submission(batch, [self._reader.body(row) for row in rows]))
         return answer_json(decisions if many else decisions[0])
 
     async def _body(self, scope: Message, receive: Receive) -> bytes:
