@@ -8,12 +8,13 @@ import pytest
 
 from tollgate.config import parse_config
 from tollgate.errors import InputError
-from tollgate.hashing import category_code, entity_key
+from tollgate.hashing import HashKey, category_code, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.money import Money
 from tollgate.schema import payment_schema
 
 KEY = b"k" * 16
+HASH_KEY = HashKey.of(KEY)
 READER = TransactionReader(payment_schema(), Money("EUR"), KEY)
 PAYMENT = {
     "transaction_id": "t-1",
@@ -38,7 +39,7 @@ def test_a_payment_becomes_columns():
     assert list(batch.ids) == ["t-1"]
     assert batch.time_us.tolist() == [1_769_860_800_000_000]
     assert batch.value("amount").tolist() == [1234.0]
-    assert batch.key("card_id").tolist() == [entity_key("card-1", KEY)]
+    assert batch.key("card_id").tolist() == [entity_key("card-1", HASH_KEY)]
     assert batch.value("channel").tolist() == [category_code("ecom")]
     assert batch.value("location_lat").tolist() == [52.5]
     assert batch.value("card_present").tolist() == [0.0]
@@ -49,7 +50,7 @@ def test_a_payment_becomes_columns():
 
 @pytest.mark.parametrize("same", [7, "7", 7.0])
 def test_an_id_is_the_same_as_a_text_and_as_a_number(same):
-    assert read(card_id=same).key("card_id")[0] == entity_key("7", KEY)
+    assert read(card_id=same).key("card_id")[0] == entity_key("7", HASH_KEY)
 
 
 def test_an_offset_is_taken_into_account():
@@ -165,7 +166,7 @@ def test_foreign_names_zones_units_and_ignored_fields_are_read_by_the_mapping():
     batch = reader.from_json(json.dumps(row).encode())
     assert batch.time_us[0] == 1_782_900_000_000_000  # 10:00 UTC in summer
     assert batch.value("born")[0] == -86400e6
-    assert batch.key("shop_id")[0] == entity_key("a", KEY)
+    assert batch.key("shop_id")[0] == entity_key("a", HASH_KEY)
     assert batch.value("shop")[0] == category_code("a")
 
 

@@ -1,7 +1,7 @@
 """How one value of each kind is read, and what is wrong with one that cannot be.
 
-These are the only definitions of validity: JSON bodies use them value by value, files use a vectorised check and
-come here for every value that it does not recognise.
+These are the only definitions of validity: rows of JSON and columns of files use a vectorised check and come here for
+every value that it does not recognise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tollgate.errors import ConfigError, InputError
-from tollgate.hashing import MISSING_KEY, category_code, entity_key
+from tollgate.hashing import MISSING_KEY, HashKey, category_code, entity_key
 from tollgate.schema import Column, Kind
 
 MAX_TEXT = 256  # characters of an id or a category
@@ -151,7 +151,7 @@ def degrees_reader(limit: float) -> Decode:
     return read
 
 
-def entity_reader(hash_key: bytes) -> Callable[[Any], int]:
+def entity_reader(hash_key: HashKey) -> Callable[[Any], int]:
     """Return the function that reads an entity id as its key; 0 where it is missing."""
 
     def read(value: Any) -> int:

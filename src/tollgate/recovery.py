@@ -58,7 +58,7 @@ class Recovery:
         arrivals, position = self._restore()
         for part in self._ledger.replay(after=position):
             known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
-            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
+            batch = self._reader.from_bodies([one.body for one in part])
             arrivals.observe(batch, np.array(known, dtype=np.int64))
             position += len(part)
             progress(position, max(position, self._ledger.transactions))
