@@ -81,7 +81,7 @@ class Admission:
         self._guarded = (
             []
             if card_numbers is None
-            else [(name, reader.field(source)) for name in card_numbers.columns for source in reader.schema.sources(name)]
+            else [(name, reader.attribute(source)) for name in card_numbers.columns for source in reader.schema.sources(name)]
         )
 
     def admit(self, submissions: Sequence[Submission]) -> Admitted:

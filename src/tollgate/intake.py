@@ -33,7 +33,7 @@ class Converted:
 class TransactionReader:
     """Reads transactions of one schema; JSON here, files through `tollgate.files`.
 
-    `decode`, `body` and `typed` are those of `RowCodec`.
+    `decode`, `body`, `typed` and `attribute` are those of `RowCodec`.
     """
 
     def __init__(self, schema: Schema, money: Money, hash_key: bytes) -> None:
@@ -64,6 +64,7 @@ class TransactionReader:
         self.decode = self._rows.decode
         self.body = self._rows.body
         self.typed = self._rows.typed
+        self.attribute = self._rows.attribute
 
     def convert(self, rows: Sequence[Row]) -> Converted:
         """Return rows, as `decode` makes them, as a batch; an id that comes twice is not looked for."""

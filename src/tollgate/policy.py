@@ -111,18 +111,14 @@ class Policy:
             docket.apply_rules(self._rules.rules, held, self._limits, now_us)
         return docket.verdict()
 
-    def outcomes(self, scores: Floats) -> list[Outcome]:
-        """Return what the thresholds alone say of each calibrated score, float64 (N,)."""
-        return [OUTCOMES[level] for level in self._thresholds.searchsorted(scores, side="right")]
-
     def over_threshold(self, score: float, outcome: Outcome) -> Reason:
         """Return the reason that stands where no feature explains the score."""
         limit = self.config.block if outcome is Outcome.BLOCK else self.config.review
         return Reason(f"score_{outcome}", f"the score {score:.2f} is at or above {limit:.2f}")
 
-    def degraded(self, why: str) -> tuple[Outcome, Reason]:
-        """Return the outcome and the reason of a decision without a score."""
-        return self.config.fallback, Reason("model_unavailable", f"decided without the model: {why}")
+    def without_score(self, why: str) -> Reason:
+        """Return the reason that stands where there is no score; `why` is the code of the error."""
+        return Reason("model_unavailable", f"decided without the model: {why}")
 
 
 class _Docket:

@@ -79,6 +79,10 @@ class RowCodec:
         """Return a transaction's fields as the ledger keeps them: equal transactions are equal bytes."""
         return self._encode(row)
 
+    def attribute(self, source: str) -> str:
+        """Return the name of a row's attribute that holds a field of the input."""
+        return self._fields[source]
+
     def row(self, cells: Mapping[str, Any]) -> Row:
         """Return the row of a mapping from field to value, unchecked; what the schema does not read is left out."""
         return self.type(**{field: cells.get(source) for source, field in self._fields.items()})
