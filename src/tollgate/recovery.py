@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,6 +16,7 @@ from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
 from tollgate.features.snapshot import restore, save
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
+from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
 
@@ -56,13 +57,32 @@ class Recovery:
             progress: Told how many of how many transactions are applied.
         """
         arrivals, position = self._restore()
+        self.catch_up(arrivals, position, progress)
+        return arrivals
+
+    def catch_up(self, arrivals: Arrivals, position: int, progress: Progress = lambda _done, _total: None) -> int:
+        """Apply what the ledger has after `position` to a state that has what is before; return where it is then.
+
+        A state can be prepared while another one decides, and be caught up once more when it takes over.
+
+        Args:
+            arrivals: The state.
+            position: Arrival number of the last transaction that it has; 0 for none.
+            progress: Told how many of how many transactions are applied.
+
+        Raises:
+            LedgerError: The ledger could not be read.
+            CapacityError: The state is full.
+        """
         for part in self._ledger.replay(after=position):
             known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
-            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
-            arrivals.observe(batch, np.array(known, dtype=np.int64))
+            arrivals.observe(self._read([one.body for one in part]), np.array(known, dtype=np.int64))
             position += len(part)
             progress(position, max(position, self._ledger.transactions))
-        return arrivals
+        return position
+
+    def _read(self, bodies: Sequence[bytes]) -> Batch:
+        return self._reader.from_rows([msgspec.json.decode(body) for body in bodies])
 
     def save(self, arrivals: Arrivals) -> None:
         """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""

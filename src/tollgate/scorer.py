@@ -15,7 +15,7 @@ from tollgate.decision import Decision, Mode, Outcome, Reason
 from tollgate.errors import ConflictError, LedgerError, ModelError, TollgateError
 from tollgate.explain import Explainer
 from tollgate.features import Arrivals, FeatureEngine
-from tollgate.ledger import Entry, History, Ledger, Recorded
+from tollgate.ledger import Counts, Group, Ledger, Recorded
 from tollgate.policy import Policy
 from tollgate.recovery import Recovery
 from tollgate.transaction import Batch, concatenate
@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 _ENCODE_BODY = msgspec.json.Encoder(order="deterministic").encode
+_ENCODE_ANSWER = msgspec.json.Encoder().encode
+_DECODE_ANSWER = msgspec.json.Decoder(Decision).decode
 
 
 def body_of(row: Row) -> bytes:
@@ -173,11 +175,9 @@ class Scorer:
         """
         self._arrivals = None
         arrivals = self._recovery.recover(progress)
-        self.counts = dict.fromkeys(Outcome, 0)
-        self.degraded = 0
-        for outcome, mode, count in self._ledger.outcomes():
-            self.counts[outcome] += count
-            self.degraded += count if mode is Mode.DEGRADED else 0
+        made = self._ledger.outcomes()
+        self.counts = {Outcome.APPROVE: made.approve, Outcome.REVIEW: made.review, Outcome.BLOCK: made.block}
+        self.degraded = made.degraded
         self._arrivals = arrivals
 
     def close(self) -> None:
@@ -226,6 +226,7 @@ class Scorer:
         refused: dict[int, TollgateError] = {}
         fresh: dict[int, list[int]] = {}
         bodies = {identifier: recorded.body for identifier, recorded in known.items()}
+        horizon_us = self._ledger.horizon_us
         for s, one in enumerate(submissions):
             rows = []
             for row, (identifier, body) in enumerate(zip(one.batch.ids, one.bodies, strict=True)):
@@ -237,7 +238,7 @@ class Scorer:
                         row=row,
                     )
                     break
-                if identifier in known and known[identifier].decision is None:
+                if identifier in known and known[identifier].answer is None:
                     refused[s] = ConflictError(
                         "imported_transaction",
                         f"{identifier!r} was imported as history and not decided",
@@ -245,6 +246,14 @@ class Scorer:
                     )
                     break
                 if identifier not in bodies:
+                    if horizon_us is not None and one.batch.time_us[row] <= horizon_us:
+                        refused[s] = ConflictError(
+                            "archived_transaction",
+                            f"{identifier!r} is as old as transactions that are archived, and may be one of them; "
+                            "look it up in the archive",
+                            row=row,
+                        )
+                        break
                     rows.append(row)
             else:
                 bodies.update((one.batch.ids[row], one.bodies[row]) for row in rows)
@@ -256,14 +265,7 @@ class Scorer:
         observed_us = self._clock_us()
         try:
             decisions = self._judge.decide(batch, features)
-            self._ledger.append(
-                [
-                    Entry(History(decision.transaction_id, time_us, observed_us, body), decision, row.tobytes())
-                    for decision, time_us, body, row in zip(
-                        decisions, batch.time_us.tolist(), bodies, features, strict=True
-                    )
-                ]
-            )
+            self._ledger.append(_group(batch, bodies, decisions, features, observed_us))
         except BaseException:
             # The features have counted what is not recorded: they must be rebuilt from what is.
             self._arrivals = None
@@ -274,6 +276,27 @@ class Scorer:
         return decisions
 
 
+def _group(
+    batch: Batch, bodies: Sequence[bytes], decisions: Sequence[Decision], features: Floats, observed_us: int
+) -> Group:
+    outcomes = [one.outcome for one in decisions]
+    return Group(
+        ids=batch.ids,
+        effective_us=batch.time_us,
+        bodies=bodies,
+        answers=[_ENCODE_ANSWER(one) for one in decisions],
+        features=features,
+        observed_us=observed_us,
+        bundle=decisions[0].bundle,
+        counts=Counts(
+            outcomes.count(Outcome.APPROVE),
+            outcomes.count(Outcome.REVIEW),
+            outcomes.count(Outcome.BLOCK),
+            sum(one.mode is Mode.DEGRADED for one in decisions),
+        ),
+    )
+
+
 def _decision(recorded: Recorded) -> Decision:
-    assert recorded.decision is not None
-    return recorded.decision
+    assert recorded.answer is not None
+    return _DECODE_ANSWER(recorded.answer)
