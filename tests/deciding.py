@@ -84,4 +84,6 @@ def make_scorer(ledger, *args, **options):
 def decide(scorer, *submissions):
     """Decide; return for each submission its decisions, or the error that refuses it."""
     results = scorer.decide(submissions).results
-    return [one if isinstance(one, Exception) else [msgspec.json.decode(a, type=Decision) for a in one] for one in results]
+    return [
+        one if isinstance(one, Exception) else [msgspec.json.decode(a, type=Decision) for a in one] for one in results
+    ]

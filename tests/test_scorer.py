@@ -211,7 +211,11 @@ def test_a_bundle_with_other_features_takes_over_with_their_whole_history(ledger
     scorer = make_scorer(ledger)
     for number in range(5):
         decide(scorer, submission(payment(number)))
-    plan = compile_plan([tx.amount, CARD.count(over="2h"), CARD.sum(tx.amount, over="7d"), tx.channel.category()], payment_schema(), 100.0)
+    plan = compile_plan(
+        [tx.amount, CARD.count(over="2h"), CARD.sum(tx.amount, over="7d"), tx.channel.category()],
+        payment_schema(),
+        100.0,
+    )
     other = Recovery(plan, READER, ledger)
     prepared = other.recover()
     decide(scorer, submission(payment(5)))

@@ -81,7 +81,11 @@ class Admission:
         self._guarded = (
             []
             if card_numbers is None
-            else [(name, reader.attribute(source)) for name in card_numbers.columns for source in reader.schema.sources(name)]
+            else [
+                (name, reader.attribute(source))
+                for name in card_numbers.columns
+                for source in reader.schema.sources(name)
+            ]
         )
 
     def admit(self, submissions: Sequence[Submission]) -> Admitted:
@@ -100,14 +104,19 @@ class Admission:
         batch, found = converted.batch, converted.errors
         errors = found | errors if errors else found
         self._check_times(batch, errors)
-        refused = {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
+        refused = (
+            {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
+        )
         return Admitted(batch, bodies, starts, refused)
 
     def _guard(self, rows: Sequence[Row]) -> dict[int, InputError]:
         """Hash raw card numbers in place, or return the errors that refuse them."""
         errors: dict[int, InputError] = {}
         for name, field in self._guarded:
-            texts = [value if type(value := getattr(row, field)) is str else "" if value is None else str(value) for row in rows]
+            texts = [
+                value if type(value := getattr(row, field)) is str else "" if value is None else str(value)
+                for row in rows
+            ]
             for place in guard(texts):
                 assert self._card_numbers is not None
                 if self._card_numbers.key is None:
@@ -121,12 +130,15 @@ class Admission:
         ahead = batch.time_us > latest_us
         if ahead.any():
             for row in ahead.nonzero()[0].tolist():
-                errors.setdefault(row, InputError(
-                    "time_ahead",
-                    f"expected a time at most {self._max_ahead_us // 1_000_000} s ahead of this server's clock: a wrong clock "
-                    "would empty the windows of every entity that it touches",
-                    column="effective_time",
-                ))
+                errors.setdefault(
+                    row,
+                    InputError(
+                        "time_ahead",
+                        f"expected a time at most {self._max_ahead_us // 1_000_000} s ahead of this server's clock: a wrong clock "
+                        "would empty the windows of every entity that it touches",
+                        column="effective_time",
+                    ),
+                )
 
     def _refused(
         self, submissions: Sequence[Submission], starts: list[int], batch: Batch, errors: dict[int, InputError]
@@ -138,7 +150,9 @@ class Admission:
             row = next((row for row in range(start, stop) if row in errors), None) if errors else None
             if row is not None:
                 error = errors[row]
-                refused[s] = type(error)(error.code, error.message, **error.where, row=row - start if one.many else None)
+                refused[s] = type(error)(
+                    error.code, error.message, **error.where, row=row - start if one.many else None
+                )
             elif stop - start > 1:
                 try:
                     check_unique(batch.ids[start:stop])

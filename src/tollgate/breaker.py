@@ -23,9 +23,7 @@ _Result = SimpleQueue[tuple[Any, Exception | None]]
 class Breaker:
     """Runs one call at a time. One thread calls; any thread may read `is_open`."""
 
-    def __init__(
-        self, clock_s: Callable[[], float], max_failures: int = MAX_FAILURES, rest_s: float = REST_S
-    ) -> None:
+    def __init__(self, clock_s: Callable[[], float], max_failures: int = MAX_FAILURES, rest_s: float = REST_S) -> None:
         """Start the thread that calls run in; it ends with the process or with `close`.
 
         Args:

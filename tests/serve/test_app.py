@@ -41,7 +41,13 @@ class Http:
         answer = asyncio.get_running_loop().create_future()
         self.app.handle(Request(method, path, "", list(headers), body, "id-1"), answer.set_result)
         status, content, extra = await answer
-        return SimpleNamespace(status_code=status, content=content, text=content.decode(), headers=dict(extra), json=lambda: json.loads(content))
+        return SimpleNamespace(
+            status_code=status,
+            content=content,
+            text=content.decode(),
+            headers=dict(extra),
+            json=lambda: json.loads(content),
+        )
 
     async def get(self, path):
         return await self.send("GET", path)

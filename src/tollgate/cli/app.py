@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from tollgate import __version__
+from tollgate.cli.archive import archive
 from tollgate.cli.backfill import backfill
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
@@ -105,6 +106,7 @@ def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOpti
 
 
 app.add_typer(features)
+app.command()(archive)
 app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)

@@ -40,21 +40,24 @@ def import_history(
         newest = max(int(chunk.batch.time_us.max(initial=0)) for chunk in file.chunks())
         until_us = newest - parse_duration_us(before)
     rejected: list[Rejected] = []
-    imported = known = 0
+    imported = known = archived = 0
     with Ledger(settings.ledger.url, settings.ledger.durability) as ledger, progress_bar() as progress:
         task = progress.add_task(f"importing {data.name}", total=file.rows)
         for chunk in file.chunks():
             history, labels = _records(chunk, reader, until_us)
             there = ledger.find([one.transaction_id for one in history])
-            fresh = [one for one in history if one.transaction_id not in there]
+            new = [one for one in history if one.transaction_id not in there]
+            fresh = [one for one in new if ledger.horizon_us is None or one.effective_us > ledger.horizon_us]
             ledger.import_history(fresh, labels)
-            imported, known = imported + len(fresh), known + len(there)
+            imported, known, archived = imported + len(fresh), known + len(there), archived + len(new) - len(fresh)
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
-        if not imported and not known:
+        if not imported and not known and not archived:
             report_rejected(rejected, data)
             raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
         OUT.print(f"imported {imported} transactions into {ledger.url}; {known} were there already", soft_wrap=True)
+        if archived:
+            OUT.print(f"{archived} were left out: they are as old as what is archived, and may be a part of it")
     if report_rejected(rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 

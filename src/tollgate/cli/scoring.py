@@ -67,7 +67,9 @@ def score(
         for chunk in file.chunks():
             judgement = judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us)
             frames.append(_frame(chunk.batch, judgement, judge.bundle))
-            counts.update(dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True)))
+            counts.update(
+                dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True))
+            )
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
     some = report_rejected(rejected, output)
@@ -98,7 +100,9 @@ def _frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
     lacking = [",".join(names) for names in batch.missing()]
     missing = pl.Series(lacking)
     if not scored.all():
-        missing = pl.Series([text if fine else f"{text},{MODEL}".lstrip(",") for text, fine in zip(lacking, scored, strict=True)])
+        missing = pl.Series(
+            [text if fine else f"{text},{MODEL}".lstrip(",") for text, fine in zip(lacking, scored, strict=True)]
+        )
     return pl.DataFrame(
         {
             "transaction_id": batch.ids,

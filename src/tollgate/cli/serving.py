@@ -88,8 +88,9 @@ def serve(
         warning = check_exposure(limits.host, standing.keys, allowed=limits.open)
         ledger = stack.enter_context(closing(Ledger(settings.ledger.url, settings.ledger.durability)))
         makers = _makers(settings, reader, key)
-        succession = Succession(registry, controls, ledger, makers, chosen, standing,
-            pinned=bundle is not None, challenger=limits.shadow)
+        succession = Succession(
+            registry, controls, ledger, makers, chosen, standing, pinned=bundle is not None, challenger=limits.shadow
+        )
         stack.callback(succession.stop)
         scorer = Scorer(
             makers.recovery(chosen, ledger),
@@ -126,7 +127,9 @@ def _card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumber
     if unknown:
         raise ConfigError("bad_config", f"[serve] pan_columns: the schema has no column {', '.join(unknown)}")
     if limits.pan == "hash" and not keeps_state():
-        raise ConfigError("no_hash_key", f'[serve] pan = "hash" needs a key that stays the same: set {HASH_KEY_VARIABLE}')
+        raise ConfigError(
+            "no_hash_key", f'[serve] pan = "hash" needs a key that stays the same: set {HASH_KEY_VARIABLE}'
+        )
     return CardNumbers(columns, key if limits.pan == "hash" else None)
 
 
@@ -147,9 +150,7 @@ def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
     )
 
 
-def _snapshots(
-    config: Path | None, limits: ServeConfig, succession: Succession, ledger: Ledger
-) -> Snapshots | None:
+def _snapshots(config: Path | None, limits: ServeConfig, succession: Succession, ledger: Ledger) -> Snapshots | None:
     if not keeps_state():
         return None
     options = [] if config is None else ["--config", str(config)]

@@ -40,6 +40,7 @@ PUBLIC: dict[int, Status] = {
         {
             "conflicting_transaction": "It was decided with other fields; nothing was decided now.",
             "imported_transaction": "It was imported as history and never decided.",
+            "archived_transaction": "It is as old as what is archived, and may have been decided before.",
         },
     ),
     413: Status(

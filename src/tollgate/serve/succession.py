@@ -206,7 +206,9 @@ class Succession:
                 recovery = self._makers.recovery(bundle, self._ledger)
                 scorer.install_with(replace(judge, policy=policy), recovery, arrivals)
             shadow = scorer.shadow
-            if shadow is not None and (shadow.bundle == bundle.id or (arrivals is not None and shadow.arrivals is None)):
+            if shadow is not None and (
+                shadow.bundle == bundle.id or (arrivals is not None and shadow.arrivals is None)
+            ):
                 scorer.shadow = None  # it decides now, or the features that it read are no longer computed
             self._bundle = bundle
             before.breaker.close()
