@@ -280,24 +280,24 @@ def test_the_second_of_two_equal_ids_is_named():
 
 
 def test_a_file_s_texts_become_the_types_of_json():
-    """Numbers are numbers, flags are true or false; ids and times stay as they are, and nothing is left out."""
-    cells = {"transaction_id": "007", "amount": "12.30", "lat": "52", "lon": 13, "card_present": "1", "mcc": "0011",
+    """Numbers are numbers, flags are true or false; ids and times stay as they are, and what is missing is left out."""
+    cells = {"transaction_id": "007", "card_id": 7, "currency": "EUR", "amount": "12.30", "lat": "52", "lon": 13, "card_present": "1", "mcc": "0011",
              "effective_time": "2026-01-31 12:00:00Z", "device_id": "", "channel": None, "colour": "red"}  # fmt: skip
     assert json.loads(READER.body(READER.typed(cells))) == {
         "transaction_id": "007", "effective_time": "2026-01-31 12:00:00Z", "amount": 12.3, "mcc": "0011",
-        "lat": 52.0, "lon": 13.0, "card_present": True, "currency": None, "card_id": None,
+        "lat": 52.0, "lon": 13.0, "card_present": True, "currency": "EUR", "card_id": 7,
     }  # fmt: skip
+
+
+TIMED = '[schema.columns]\ntransaction_id = { kind = "id" }\neffective_time = { kind = "timestamp" UNIT }\n'
 
 
 @pytest.mark.parametrize(("cell", "kept"), [("2026-01-01", "2026-01-01"), ("1767225600", 1767225600.0)])
 def test_a_time_becomes_a_number_where_the_column_counts(cell, kept):
     """A time that is written out stays as it was written."""
     unit = ', unit = "s"' if isinstance(kept, float) else ', zone = "UTC"'
-    schema = NOTED_SCHEMA.replace("UNIT", unit)
+    schema = TIMED.replace("UNIT", unit)
     reader = TransactionReader(parse_config(schema, "test").table, Money("EUR"), KEY)
     written = reader.body(reader.typed({"transaction_id": "t", "effective_time": cell}))
     assert json.loads(written)["effective_time"] == kept
     assert reader.from_bodies([written]).time_us.tolist() == [1_767_225_600_000_000]
-
-
-NOTED_SCHEMA = '[schema.columns]\ntransaction_id = { kind = "id" }\neffective_time = { kind = "timestamp" UNIT }\n'
