@@ -128,7 +128,7 @@ def test_what_could_not_be_recorded_is_recorded_before_anything_else_is_decided(
 
 def test_imported_history_counts_in_features_but_cannot_be_decided(ledger):
     rows = [payment(i) for i in range(5)]
-    batch = submission(*rows).batch
+    batch = READER.from_rows(rows)
     history = [History(r["transaction_id"], int(t), 0, body_of(r)) for r, t in zip(rows, batch.time_us, strict=True)]
     ledger.import_history(history, [Label("t-1", is_fraud=True, available_us=7, source=LabelSource.IMPORT)])
     scorer = make_scorer(ledger)
@@ -233,9 +233,9 @@ def test_a_challenger_scores_the_same_transactions_and_changes_nothing(ledger):
     ((decision,),) = decide(scorer, submission(payment(0)))
     assert decision.bundle == "bundle-1"
     assert decision.score != 0.25
-    (recorded,) = ledger.shadow_scores()
+    ((ids, recorded),) = ledger.shadow_scores()
     breaker.close()
-    assert (recorded.bundle, recorded.scores.tolist()) == ("bundle-2", [0.25])
+    assert (ids, recorded.bundle, recorded.scores.tolist()) == (["t-0"], "bundle-2", [0.25])
 
 
 def test_the_canary_tells_a_model_that_answers_otherwise_than_when_it_was_loaded(ledger):

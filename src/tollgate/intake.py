@@ -33,7 +33,7 @@ class Converted:
 class TransactionReader:
     """Reads transactions of one schema; JSON here, files through `tollgate.files`.
 
-    `decode`, `body`, `typed` and `attribute` are those of `RowCodec`.
+    `decode`, `body`, `row`, `typed` and `attribute` are those of `RowCodec`.
     """
 
     def __init__(self, schema: Schema, money: Money, hash_key: bytes) -> None:
@@ -63,6 +63,7 @@ class TransactionReader:
         self._columns = ColumnReader(schema, money, self.key, self._rows.places, self.readers, self.read_money)
         self.decode = self._rows.decode
         self.body = self._rows.body
+        self.row = self._rows.row
         self.typed = self._rows.typed
         self.attribute = self._rows.attribute
 
@@ -94,7 +95,7 @@ class TransactionReader:
         Raises:
             InputError: A value is missing or wrong; it names the row and the column. Or an id comes twice.
         """
-        batch = self._sound([self._rows.row(row) if isinstance(row, Mapping) else row for row in rows])
+        batch = self._sound([self.row(row) if isinstance(row, Mapping) else row for row in rows])
         check_unique(batch.ids)
         return batch
 

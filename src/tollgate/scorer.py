@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.admission import Admission, Admitted, Submission
-from tollgate.decision import Mode, Outcome
+from tollgate.decision import Outcome
 from tollgate.errors import ConflictError, LedgerError, TollgateError
 from tollgate.features import Arrivals, FeatureEngine
 from tollgate.judge import Judge, Judgement
@@ -25,6 +25,7 @@ from tollgate.transaction import Batch
 LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
+RECORDED = "known_transaction"  # the ledger's code for a group whose ids it has
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -75,6 +76,7 @@ class Scorer:
         self._deadline_s = deadline_s
         self._arrivals: Arrivals | None = None
         self._unrecorded: Group | None = None  # counted in the features, and refused by the ledger so far
+        self._doubtful = False  # it was refused: a ledger that fails to say that it is durable may hold it all the same
         self.shadow: Shadow | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
@@ -119,11 +121,9 @@ class Scorer:
             LOG.warning("the challenger %s has lost its features and is scored no more", self.shadow.bundle)
             self.shadow = None
         arrivals = self._recovery.recover(progress)
-        self.counts = dict.fromkeys(Outcome, 0)
-        self.degraded = 0
-        for outcome, mode, count in self._ledger.outcomes():
-            self.counts[outcome] += count
-            self.degraded += count if mode is Mode.DEGRADED else 0
+        arrivals.observe(self._admission.admit([]).batch)  # compiled, or read from a cache, before somebody waits for it
+        *outcomes, self.degraded = self._ledger.outcomes()
+        self.counts = dict(zip(Outcome, outcomes, strict=True))
         self._arrivals = arrivals
 
     def install(self, judge: Judge) -> None:
@@ -299,8 +299,13 @@ class Scorer:
         group = self._unrecorded
         if group is None:
             return
-        self._ledger.append(group)
-        self._unrecorded = None
+        try:
+            self._ledger.append(group)
+        except LedgerError as error:
+            if error.code != RECORDED or not self._doubtful:
+                self._doubtful = True
+                raise
+        self._unrecorded, self._doubtful = None, False
         *outcomes, degraded = group.counts
         for outcome, count in zip(Outcome, outcomes, strict=True):
             self.counts[outcome] += count

@@ -125,7 +125,7 @@ def test_requests_at_the_same_time_are_each_answered_with_their_own(ledger):
         (json.dumps([payment(0), payment(0)]).encode(), 422, "duplicate_id", {"row": 1}),
         (json.dumps(payment(0, effective_time="2026-01-03T00:00:00Z")).encode(), 422, "time_ahead", {}),
         (json.dumps([payment(i) for i in range(4)]).encode(), 413, "too_many", {}),
-        (b"[" * 100_000, 400, "invalid_json", {}),
+        (b"[" * 100_000, 422, "wrong_type", {}),
         (b'{"transaction_id": "\xff"}', 400, "invalid_json", {}),
         (json.dumps(payment(0, card_id=4111111111111111)).encode(), 422, "raw_pan", {"column": "card_id"}),
     ],

@@ -18,7 +18,7 @@ from tollgate.ledger import archived
 from tollgate.ledger.archived import Stretch
 from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, migrate, open_engine, reading, writing
-from tollgate.ledger.group import Counts, Group, Packed, pack
+from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
@@ -242,6 +242,15 @@ class Ledger:
                 for identifier, answer, features in zip(one.ids, one.answers, one.features, strict=True):
                     if answer is not None:
                         yield identifier, _DECISION.decode(answer), features or b""
+
+    def shadow_scores(self) -> Iterator[tuple[list[str], Shadow]]:
+        """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
+        with reading(self.engine) as connection:
+            query = _PAYLOADS.order_by(GROUPS.c.first)
+            for first, _, payload in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
+                packed = opened(self.engine, first, payload)
+                if packed.shadow is not None:
+                    yield [packed.id(row) for row in range(len(packed))], packed.shadow
 
     def _index(self) -> Identities:
         """Return the index, with all that was known at the last refresh."""
