@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from sqlalchemy.engine import make_url
 
 from tollgate.bundle import MODEL, Bundle, Registry
+from tollgate.codec import entity_reader
 from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
@@ -27,10 +29,13 @@ from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
+from tollgate.ledger.controls import Controls
+from tollgate.lists import Lists
 from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
+from tollgate.rules import RuleSet, compile_rules, parse_rules
 from tollgate.scorer import Floats, Judge
 from tollgate.secret import MAX_BYTES, MIN_BYTES
 
@@ -122,15 +127,27 @@ def plan_of(bundle: Bundle) -> FeaturePlan:
     return plan_from_data(manifest.plan["features"], manifest.schema_, manifest.money.scale)
 
 
+def policy_of(bundle: Bundle, controls: Controls, key: bytes, before: Policy | None = None) -> Policy:
+    """Return the thresholds of a bundle, with the lists and the rules that are published now.
+
+    Raises:
+        ConfigError: A rule does not compile for the features of the bundle.
+    """
+    schema = bundle.manifest.schema_
+    rules = compile_rules(published_rules(controls), plan_of(bundle))
+    return Policy(bundle.manifest.policy, rules, Lists.of(controls.entries(), schema, entity_reader(key)), before)
+
+
+def published_rules(controls: Controls) -> RuleSet:
+    """Return the newest rule set; an empty one before there is any."""
+    document = controls.rules()
+    return RuleSet() if document is None else parse_rules(document, "the published rules")
+
+
 def judge_of(bundle: Bundle) -> Judge:
     """Return a bundle at work, warmed up."""
     manifest = bundle.manifest
-    runtime = OnnxRuntime(bundle.read(MODEL))
-    runtime.warm_up()
-
-    def score(features: Floats) -> tuple[Floats, Floats]:
-        return judged(runtime.logits(features), manifest.calibration)
-
+    runtime = runtime_of(bundle)
     policy = Policy(manifest.policy)
     explainer = Explainer(
         lambda features: manifest.calibration.apply(pool(runtime.logits(features))),  # it needs no confidence
@@ -142,7 +159,20 @@ def judge_of(bundle: Bundle) -> Judge:
         manifest.profiles,
         manifest.money.currency,
     )
-    return Judge(bundle.id, score, policy, explainer)
+    return Judge(bundle.id, score_of(bundle, runtime), policy, explainer)
+
+
+def runtime_of(bundle: Bundle) -> OnnxRuntime:
+    """Return the model of a bundle, warmed up."""
+    runtime = OnnxRuntime(bundle.read(MODEL))
+    runtime.warm_up()
+    return runtime
+
+
+def score_of(bundle: Bundle, runtime: OnnxRuntime) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the function from features to calibrated scores and confidences, as `Judge` has it."""
+    calibration = bundle.manifest.calibration
+    return lambda features: judged(runtime.logits(features), calibration)
 
 
 def progress_bar(*, shown: bool = True) -> Progress:
