@@ -60,6 +60,10 @@ class Policy:
     """The thresholds of one bundle, with the lists and rules of the moment.
 
     It does not change but for how much of their limits the rules have used. Not thread-safe: one thread decides.
+
+    Attributes:
+        config: The thresholds and the fallback.
+        limits: How much of their limits the rules have used.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Policy:
         self._fallback = OUTCOMES.index(config.fallback)
         self._rules = rules if rules is not None and rules.rules else None
         self._lists = lists if lists is not None and lists.entries else None
-        self._limits = RateLimits(None if before is None else before._limits)
+        self.limits: RateLimits = RateLimits() if before is None else before.limits.copy()
 
     def judge(self, batch: Batch, features: Floats, scores: Floats | None, now_us: Times) -> Verdict:
         """Return the outcomes of N transactions, and what lists and rules had to do with them.
@@ -108,7 +112,7 @@ class Policy:
             docket.apply_lists(self._lists, batch, now_us)
         if self._rules is not None:
             held = self._rules.hold(batch, features, scores, now_us)
-            docket.apply_rules(self._rules.rules, held, self._limits, now_us)
+            docket.apply_rules(self._rules.rules, held, self.limits, now_us)
         return docket.verdict()
 
     def over_threshold(self, score: float, outcome: Outcome) -> Reason:

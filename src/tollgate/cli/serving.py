@@ -6,19 +6,16 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from tollgate import __version__
 from tollgate.admission import Admission, CardNumbers
 from tollgate.bundle import Bundle, Registry
 from tollgate.cli.wiring import (
     ERR,
-    OUT,
     BundleOption,
     ConfigOption,
     hash_key,
@@ -41,14 +38,8 @@ from tollgate.recovery import Recovery
 from tollgate.redaction import redact
 from tollgate.schema import TRANSACTION_ID, Schema
 from tollgate.scorer import Scorer
-from tollgate.serve.accounting import account
-from tollgate.serve.app import PredictApp
-from tollgate.serve.batcher import Batcher
-from tollgate.serve.canary import Canary
-from tollgate.serve.health import Health
 from tollgate.serve.internal import InternalApp
 from tollgate.serve.logs import Logs
-from tollgate.serve.metrics import Metrics
 from tollgate.serve.openapi import public_document
 from tollgate.serve.snapshots import Snapshots
 from tollgate.serve.succession import Makers, Standing, Succession

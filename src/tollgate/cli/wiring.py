@@ -6,7 +6,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +37,7 @@ from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
-from tollgate.rules import compile_rules, parse_rules
+from tollgate.rules import RuleSet, compile_rules, parse_rules
 from tollgate.secret import read_secret
 
 DEFAULT_CONFIG = Path("tollgate.toml")
@@ -143,7 +143,7 @@ def policy_of(
     Raises:
         TollgateError: The rules do not fit the bundle.
     """
-    compiled = None if rules is None else compile_rules(parse_rules(rules, "the published rules"), plan_of(bundle))
+    compiled = compile_rules(rule_set_of(rules), plan_of(bundle))
     lists = None
     if entries:
         assert key is not None
@@ -151,15 +151,16 @@ def policy_of(
     return Policy(bundle.manifest.policy, compiled, lists, before)
 
 
+def rule_set_of(document: bytes | None) -> RuleSet:
+    """Return a published rule set; an empty one before there is any."""
+    return RuleSet() if document is None else parse_rules(document, "the published rules")
+
+
 def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
     """Return a bundle at work, warmed up; with its thresholds alone where no policy is given."""
     manifest = bundle.manifest
-    runtime = OnnxRuntime(bundle.read(MODEL))
-    runtime.warm_up()
-
-    def score(features: Floats) -> tuple[Floats, Floats]:
-        return judged(runtime.logits(features), manifest.calibration)
-
+    runtime = runtime_of(bundle)
+    score = score_of(bundle, runtime)
     explainer = Explainer(
         lambda features: manifest.calibration.apply(pool(runtime.logits(features))),  # it needs no confidence
         manifest.names,
@@ -173,6 +174,19 @@ def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
     typical = manifest.typical[None]
     canary = (typical, float(score(typical)[0][0]))
     return Judge(bundle.id, score, policy or policy_of(bundle), explainer, Breaker(time.monotonic), canary)
+
+
+def runtime_of(bundle: Bundle) -> OnnxRuntime:
+    """Return the model of a bundle, warmed up."""
+    runtime = OnnxRuntime(bundle.read(MODEL))
+    runtime.warm_up()
+    return runtime
+
+
+def score_of(bundle: Bundle, runtime: OnnxRuntime) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the function from features to calibrated scores and confidences, as `Judge` has it."""
+    calibration = bundle.manifest.calibration
+    return lambda features: judged(runtime.logits(features), calibration)
 
 
 def progress_bar(*, shown: bool = True) -> Progress:

@@ -161,6 +161,8 @@ class Condition:
             raise self._error(
                 node, f"expected at most {MAX_NODES} parts, {MAX_DEPTH} in each other; make two rules of it"
             )
+        if isinstance(node, ast.Constant):
+            return self._constant(node, node.value)
         value = self._build(node, partial(self._read, depth=depth + 1))
         if isinstance(value, Expr):
             self._places.setdefault(id(value), (node, value))
@@ -168,8 +170,6 @@ class Condition:
 
     def _build(self, node: ast.expr, read: Callable[[ast.expr], Value]) -> Value:
         match node:
-            case ast.Constant(value=value):
-                return self._constant(node, value)
             case ast.Name(id=name):
                 return self._name(node, name)
             case ast.Attribute(value=owner, attr=name):
@@ -180,12 +180,12 @@ class Condition:
                 return self._step(node, read(owner), read(place))
             case ast.UnaryOp(op=op, operand=operand):
                 return self._unary(node, op, read(operand))
+            case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() as logic, right=right):
+                return self._logic(logic, [left, right], read)
             case ast.BinOp(left=left, op=op, right=right):
-                if type(op) in _LOGIC:
-                    return self._logic(node, _LOGIC[type(op)], [(left, read(left)), (right, read(right))])
                 return self._arithmetic(node, op, read(left), read(right))
             case ast.BoolOp(op=logic, values=values):
-                return self._logic(node, _LOGIC[type(logic)], [(one, read(one)) for one in values])
+                return self._logic(logic, values, read)
             case ast.Compare():
                 return self._comparison(node, read)
         raise self._error(node, "this is not part of the language of rules and features; see docs/policy.md")
@@ -280,9 +280,8 @@ class Condition:
             )
         return value if isinstance(value, Expr) else constant(value)
 
-    def _logic(self, node: ast.expr, op: str, parts: Sequence[tuple[ast.expr, Value]]) -> Expr:
-        del node
-        return _fold(op, [self._truth(place, value) for place, value in parts])
+    def _logic(self, op: ast.AST, parts: Sequence[ast.expr], read: Callable[[ast.expr], Value]) -> Expr:
+        return _fold(_LOGIC[type(op)], [self._truth(part, read(part)) for part in parts])
 
     def _comparison(self, node: ast.Compare, read: Callable[[ast.expr], Value]) -> Expr:
         if any(

@@ -40,7 +40,7 @@ class Rules:
     def __init__(
         self, rules: Sequence[Rule], plan: FeaturePlan | None, used: Sequence[int], scored: Sequence[bool]
     ) -> None:
-        """Make them of what `compile_rules` found: their program, the features that it reads and who reads the score."""
+        """Make them of what `compile_rules` found: the program, the features that it reads, and who reads the score."""
         self.rules = tuple(rules)
         self._engine = None if plan is None else FeatureEngine(plan, _STATE_BYTES)
         self._used = np.asarray(used, dtype=np.int64)

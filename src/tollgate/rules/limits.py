@@ -11,9 +11,14 @@ from tollgate.duration import MINUTE_US
 class RateLimits:
     """Counts by the minutes of a clock, so that the state of a rule is two numbers. Not thread-safe."""
 
-    def __init__(self, before: RateLimits | None = None) -> None:
-        """Start from nothing, or where the limits of the rule set before this one stand: publishing resets nothing."""
-        self._used: dict[str, tuple[int, int]] = {} if before is None else dict(before._used)
+    def __init__(self) -> None:
+        self._used: dict[str, tuple[int, int]] = {}  # the newest minute of each rule, and how many it decided in it
+
+    def copy(self) -> RateLimits:
+        """Return limits that go on from here: a rule set that takes the place of another resets nothing."""
+        copied = RateLimits()
+        copied._used.update(self._used)
+        return copied
 
     def take(
         self, rule: str, limit: int | None, rows: NDArray[np.int64], now_us: int | NDArray[np.int64]
