@@ -55,6 +55,7 @@ class Recovery:
         Args:
             progress: Told how many of how many transactions are applied.
         """
+        self._reader.warm_up()
         arrivals, position = self._restore()
         for part in self._ledger.replay(after=position):
             known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
