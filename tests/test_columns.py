@@ -100,7 +100,7 @@ def strange(reader):
 
 def one_by_one(reader, row):
     try:
-        return reader.read_row(row, None)
+        return reader.read_row(row)
     except InputError as error:
         return error
 

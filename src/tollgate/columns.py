@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.codec import MAX_TEXT, MAX_TIME_US, MIN_TIME_US, UNIT_US, Decode, missing, text_of, time_reader
+from tollgate.codec import MAX_TEXT, MAX_TIME_US, MIN_TIME_US, UNIT_US, Decode, missing, text_or_empty, time_reader
 from tollgate.errors import InputError
 from tollgate.hashing import HashKey, Packed, hash_packed, pack, packed_codes
 from tollgate.money import EXPONENTS, Money
@@ -169,7 +169,7 @@ class ColumnReader:
         texts = []
         for row, cell in enumerate(cells):
             try:
-                texts.append("" if missing(cell) else text_of(cell))
+                texts.append(text_or_empty(cell))
             except InputError:
                 texts.append("")
                 doubtful[row] = True

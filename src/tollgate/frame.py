@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, missing, text_of, time_reader
+from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, text_or_empty, time_reader
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
 from tollgate.hashing import MISSING_KEY, category_codes, pack, text_hashes
@@ -89,7 +89,7 @@ class FrameColumns:
             suspect = np.flatnonzero((texts.str.len_chars() > 200).to_numpy())
         else:
             result, suspect = [""] * len(series), np.arange(len(series))
-        self._each(name, source, series, suspect, lambda value: "" if missing(value) else text_of(value), result)
+        self._each(name, source, series, suspect, text_or_empty, result)
         return result
 
     def keys(self, name: str) -> NDArray[np.uint64]:
@@ -104,7 +104,7 @@ class FrameColumns:
         texts: list[str] = []
         for value in distinct.to_list():
             try:
-                texts.append("" if missing(value) else text_of(value))
+                texts.append(text_or_empty(value))
             except InputError as error:
                 texts.append("")
                 same = series.is_null() if value is None else series == value

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tollgate.codec import entity_reader, missing, number_of, text_of, time_reader, value_readers
+from tollgate.codec import missing, number_of, text_of, text_or_empty, time_reader, value_readers
 from tollgate.columns import ColumnReader
 from tollgate.errors import InputError
-from tollgate.hashing import MISSING_KEY, HashKey
+from tollgate.hashing import MISSING_KEY, HashKey, category_codes, text_hashes
 from tollgate.money import Money
 from tollgate.rows import Row, RowCodec
 from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Kind, Schema
@@ -49,7 +49,6 @@ class TransactionReader:
         self.key = HashKey.of(hash_key)
         self.required = schema.required
         self.read_time = time_reader(schema.columns[EFFECTIVE_TIME], earliest_us=0)
-        self.read_entity = entity_reader(self.key)
         self.readers = {
             value: (name, *reader)
             for name, column in schema.columns.items()
@@ -59,6 +58,7 @@ class TransactionReader:
         self.money_columns = {n: c for n, c in schema.columns.items() if c.kind is Kind.MONEY}
         self._entities = [(name, schema.sources(name)[0]) for name in schema.entities]
         self._places = {name: place for place, name in enumerate(schema.values)}
+        self._categories = [self._places[n] for n, column in schema.columns.items() if column.kind is Kind.CATEGORY]
         self._rows = RowCodec(schema)
         self._columns = ColumnReader(schema, money, self.key, self._rows.places, self.readers, self.read_money)
         self.decode = self._rows.decode
@@ -67,6 +67,10 @@ class TransactionReader:
         self.typed = self._rows.typed
         self.attribute = self._rows.attribute
 
+    def warm_up(self) -> None:
+        """Compile, or load what was compiled, so that no request waits for it."""
+        self.convert([self.row({})])
+
     def convert(self, rows: Sequence[Row]) -> Converted:
         """Return rows, as `decode` makes them, as a batch; an id that comes twice is not looked for."""
         batch, doubtful = self._columns.read(rows)
@@ -74,7 +78,7 @@ class TransactionReader:
         assert isinstance(batch.ids, list)
         for row in doubtful:
             try:
-                read = self.read_row(self._rows.cells(rows[row]), None)
+                read = self.read_row(self._rows.cells(rows[row]))
             except InputError as error:
                 errors[row] = error
                 read = "", 0, [MISSING_KEY] * len(self._entities), [math.nan] * len(self._places)
@@ -120,26 +124,38 @@ class TransactionReader:
             raise InputError(error.code, error.message, row=place, **error.where)
         return converted.batch
 
-    def read_row(self, row: Mapping[str, Any], place: int | None) -> tuple[str, int, list[int], list[float]]:
-        """Return id, effective time, entity keys and values of one row; `place` is named in errors."""
+    def read_row(self, row: Mapping[str, Any]) -> tuple[str, int, list[int], list[float]]:
+        """Return id, effective time, entity keys and values of one row, read value by value.
+
+        Raises:
+            InputError: A value is missing or wrong; it names the column.
+        """
         for name in self.required:
             for source in self.schema.sources(name):
                 if missing(row.get(source)):
                     raise InputError(
-                        "missing_value",
-                        f"expected a value for '{source}', but there is none",
-                        row=place,
-                        column=name,
+                        "missing_value", f"expected a value for '{source}', but there is none", column=name
                     )
+        identifier, time_us, entities, values = self._read_cells(row)
+        # Hashed when nothing can fail any more, all together: rows full of errors must not cost more than good ones.
+        hashes = text_hashes(entities, self.key).tolist()
+        keys = [key if text else MISSING_KEY for text, key in zip(entities, hashes, strict=True)]
+        categories = [values[place] for place in self._categories]
+        for place, text, code in zip(self._categories, categories, category_codes(categories).tolist(), strict=True):
+            values[place] = code if text else math.nan
+        return identifier, time_us, keys, values
+
+    def _read_cells(self, row: Mapping[str, Any]) -> tuple[str, int, list[str], list[Any]]:
+        """Return id, effective time, entities and values of one row; entities and categories as texts."""
         name, source = TRANSACTION_ID, self.schema.sources(TRANSACTION_ID)[0]
         try:
             identifier = text_of(row[source])
             name, source = EFFECTIVE_TIME, self.schema.sources(EFFECTIVE_TIME)[0]
             time_us = self.read_time(row[source])
-            keys = []
+            entities = []
             for name, source in self._entities:  # noqa: B007  # named when it fails
-                keys.append(self.read_entity(row.get(source)))
-            values = [math.nan] * len(self._places)
+                entities.append(text_or_empty(row.get(source)))
+            values: list[Any] = [math.nan] * len(self._places)
             values[self._places[EFFECTIVE_TIME]] = float(time_us)
             for value, (name, source, read) in self.readers.items():  # noqa: B007
                 values[self._places[value]] = read(row.get(source))
@@ -148,8 +164,8 @@ class TransactionReader:
                 currency = row.get(self.schema.sources(column.currency_column)[0]) if column.currency_column else None
                 values[self._places[name]] = self.read_money(name, row.get(source), currency, time_us)
         except InputError as error:
-            raise InputError(error.code, f"'{source}': {error.message}", row=place, column=name) from None
-        return identifier, time_us, keys, values
+            raise InputError(error.code, f"'{source}': {error.message}", column=name) from None
+        return identifier, time_us, entities, values
 
     def read_money(self, name: str, value: Any, currency: Any, time_us: int) -> float:
         """Return an amount of column `name` in minor units of the base currency, or NaN where it is missing.

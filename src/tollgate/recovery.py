@@ -55,6 +55,7 @@ class Recovery:
         Args:
             progress: Told how many of how many transactions are applied.
         """
+        self._reader.warm_up()
         arrivals, position = self._restore()
         self.catch_up(arrivals, position, progress)
         return arrivals
