@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from deciding import PLAN, READER, engine, make_scorer, payment, submission
+from deciding import NOW_US, PLAN, READER, engine, make_scorer, payment, submission
 from tollgate.decision import Mode, Outcome
+from tollgate.duration import MINUTE_US
 from tollgate.errors import ConflictError, LedgerError, ModelError
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
+from tollgate.ledger.archive import archive
 from tollgate.scorer import body_of
 
 
@@ -133,3 +135,17 @@ def test_the_recorded_features_are_those_of_a_replay_bit_for_bit(ledger):
     recorded = np.array([np.frombuffer(blob) for _, _, blob in ledger.decided()])
     replayed = engine().observe(READER.from_rows(stream))
     assert (recorded.view(np.int64) == replayed.view(np.int64)).all()
+
+
+def test_what_may_be_archived_is_refused_and_what_is_newer_is_decided(ledger, tmp_path):
+    """After the archive's horizon nothing that came before can be decided again under another decision."""
+    scorer = make_scorer(ledger)
+    scorer.decide([submission(payment(0), payment(5))])
+    archive(ledger, NOW_US + MINUTE_US, tmp_path / "archive")
+    again, late, newer = scorer.decide(
+        [submission(payment(0)), submission(payment(5, transaction_id="x")), submission(payment(6))]
+    )
+    assert again.code == late.code == "archived_transaction"
+    assert newer[0].transaction_id == "t-6"
+    assert ledger.transactions == 3
+    assert make_scorer(ledger).engine.observed == 3
