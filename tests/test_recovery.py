@@ -70,3 +70,16 @@ def test_counters_of_decisions_survive_a_restart(ledger):
     scorer = make_scorer(ledger)
     decide(scorer, submission(payment(0), payment(1, amount=900.0)))
     assert make_scorer(ledger).counts == {Outcome.APPROVE: 1, Outcome.REVIEW: 0, Outcome.BLOCK: 1} == scorer.counts
+
+
+def test_a_state_prepared_beside_a_deciding_scorer_catches_up_to_its_bits(ledger):
+    """A new champion's state is built in the background, and brought up to date when it takes over."""
+    scorer = make_scorer(ledger)
+    scorer.decide([submission(*STREAM[:20])])
+    prepared = recovery(ledger)
+    arrivals = prepared.recover()
+    scorer.decide([submission(*STREAM[20:50])])
+    assert prepared.catch_up(arrivals, 20) == 50
+    assert prepared.catch_up(arrivals, 50) == 50
+    later = READER.from_rows(STREAM[50:])
+    assert (arrivals.observe(later) == scorer.engine.observe(later)).all()

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deciding import CARD, PLAN, READER, body_of, decide, engine, judge, make_scorer, payment, scores, submission
+from deciding import CARD, NOW_US, PLAN, READER, body_of, decide, engine, judge, make_scorer, payment, scores, submission
 from tollgate.admission import CardNumbers
 from tollgate.breaker import Breaker
 from tollgate.decision import Mode, Outcome
+from tollgate.duration import MINUTE_US
 from tollgate.errors import ConflictError, LedgerError, ModelError
 from tollgate.features import tx
 from tollgate.features.plan import compile_plan
@@ -19,6 +20,7 @@ from tollgate.ledger import History, Ledger
 from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
 from tollgate.shadow import Shadow
+from tollgate.ledger.archive import archive
 
 
 @pytest.fixture
@@ -245,3 +247,17 @@ def test_the_canary_tells_a_model_that_answers_otherwise_than_when_it_was_loaded
     with pytest.raises(ModelError, match="expected a canary score"):
         broken.check(5.0)
     assert ledger.transactions == 0
+
+
+def test_what_may_be_archived_is_refused_and_what_is_newer_is_decided(ledger, tmp_path):
+    """After the archive's horizon nothing that came before can be decided again under another decision."""
+    scorer = make_scorer(ledger)
+    decide(scorer, submission(payment(0), payment(5)))
+    archive(ledger, NOW_US + MINUTE_US, tmp_path / "archive")
+    again, late, newer = decide(
+        scorer, submission(payment(0)), submission(payment(5, transaction_id="x")), submission(payment(6))
+    )
+    assert again.code == late.code == "archived_transaction"
+    assert newer[0].transaction_id == "t-6"
+    assert ledger.transactions == 3
+    assert make_scorer(ledger).engine.observed == 3

@@ -212,7 +212,7 @@ class Scorer:
                 if error is None and ids[row] not in bodies:
                     if horizon_us is not None and admitted.batch.time_us[row] <= horizon_us:
                         error = ConflictError(
-                            "archived",
+                            "archived_transaction",
                             f"{ids[row]!r} is as old as what was archived, so that it cannot be told whether it came "
                             "before; send it while it is newer",
                         )

@@ -313,7 +313,7 @@ class Ledger:
         hashes = self._hash_ids(ids, self._key)
         known = self._find(ids, hashes)
         if known or len(set(ids)) != len(ids):
-            which = next(iter(known), None) or next(one for i, one in enumerate(ids) if one in ids[:i])
+            which = next(one for i, one in enumerate(ids) if one in known or one in ids[:i])
             raise LedgerError("known_transaction", f"expected new transactions, but {which!r} was recorded before")
         self._index().check_room(len(ids))
         return hashes
@@ -340,36 +340,35 @@ class Ledger:
         """Yield all after arrival number `after`, in order, in chunks; each chunk is read on its own."""
         position = after
         while True:
-            part = self._table_part(position)
-            if part and part[0].first == position + 1:
+            if part := self._table_part(position):
                 position = part[-1].first + len(part[-1].ids) - 1
                 yield part
                 continue
             with reading(self.engine) as connection:
-                mark = archive_mark(connection)
+                following = connection.scalar(select(func.min(GROUPS.c.first)).where(GROUPS.c.first > position))
+                mark = archive_mark(connection)  # read last: what is marked is deleted after
             if mark.last > position:
                 for stretch in archived.read(Path(mark.folder), position, mark.last):
                     yield [stretch]
                 position = mark.last
-            elif part:
-                raise _gap(self.engine, position)
-            else:
+            elif following is None:
                 return
+            elif following > position + 1:
+                raise _gap(self.engine, position)
 
     def _table_part(self, position: int) -> list[Stretch]:
-        """Return the table's first groups that go beyond arrival number `position`, cut off there."""
+        """Return the table's first groups that go beyond arrival number `position`, cut off there, up to a gap."""
         begin = select(func.max(GROUPS.c.first)).where(GROUPS.c.first <= position + 1).scalar_subquery()
         query = _PAYLOADS.where(GROUPS.c.first >= func.coalesce(begin, 0)).order_by(GROUPS.c.first)
         part: list[Stretch] = []
-        rows = 0
+        at = position
         with reading(self.engine) as connection:
             for first, count, payload in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
-                skip = max(0, position + 1 - first)
-                if skip < count:
-                    part.append(_stretch(opened(self.engine, first, payload), first, skip))
-                    rows += count - skip
-                if rows >= REPLAY_ROWS:
+                if at - position >= REPLAY_ROWS or first > at + 1:
                     break
+                if first + count - 1 > at:
+                    part.append(_stretch(opened(self.engine, first, payload), first, at + 1 - first))
+                    at = first + count - 1
         return part
 
 
