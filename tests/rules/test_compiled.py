@@ -49,7 +49,7 @@ def features_of(rows):
 
 
 def known(*values):
-    return not any(value != value for value in values)
+    return not any(math.isnan(value) for value in values)
 
 
 def either(function):
