@@ -156,10 +156,10 @@ class _Docket:
         counts = np.count_nonzero(held, axis=0)
         hit = np.flatnonzero(counts).tolist()
         for place in hit:
-            self._rule_hits[(rules[place].name, rules[place].mode.value)] = int(counts[place])
-        live = [place for place in hit if rules[place].mode is RuleMode.LIVE]
+            self._rule_hits[(rules[place].name, str(rules[place].mode))] = int(counts[place])
+        live = [place for place in hit if rules[place].mode == RuleMode.LIVE]
         for level in (_BLOCK, _APPROVE, _REVIEW):
-            mine = [place for place in live if rules[place].action is OUTCOMES[level]]
+            mine = [place for place in live if rules[place].action == OUTCOMES[level]]
             if not mine:
                 continue
             # A review does nothing where the thresholds block.

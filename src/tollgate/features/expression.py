@@ -218,7 +218,8 @@ class Condition:
         if kind is Transaction and (name in columns or name in _CLOCKS):
             return getattr(owner, name)
         if name in (*_METHODS.get(kind, ()), *_FIELDS.get(kind, ())):
-            return getattr(owner, name)
+            is_asked = name == "is_missing" and owner.op != "category" and self._vocabulary.is_category(owner)
+            return getattr(owner.category() if is_asked else owner, name)
         known = [*_METHODS.get(kind, ()), *_FIELDS.get(kind, ())]
         if kind is Transaction:
             known += [*columns, *_CLOCKS]
@@ -234,6 +235,8 @@ class Condition:
         if any(isinstance(one, ast.Starred) for one in node.args) or any(one.arg is None for one in node.keywords):
             raise self._error(node, "expected plain arguments, without a *")
         arguments = [read(one) for one in node.args]
+        if function in _FUNCTIONS.values():  # they are of features; a plain number is one that is always the same
+            arguments = [constant(one) if isinstance(one, int | float) else one for one in arguments]
         named = {str(one.arg): read(one.value) for one in node.keywords}
         try:
             return function(*arguments, **named)

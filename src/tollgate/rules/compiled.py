@@ -180,7 +180,7 @@ def compile_rules(rule_set: RuleSet, plan: FeaturePlan) -> Rules:
             exprs[rule.name] = _checked(names, rule)
         except ConfigError as error:
             raise ConfigError("bad_rule", f"rule '{rule.name}', when: {error.message}", column=rule.name) from None
-    active = [rule for rule in rule_set.rules if rule.mode is not RuleMode.OFF]
+    active = [rule for rule in rule_set.rules if rule.mode != RuleMode.OFF]
     if not active:
         return Rules((), None, (), ())
     read = [[names.place(node) for node in nodes(exprs[rule.name])] for rule in active]
