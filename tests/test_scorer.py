@@ -7,7 +7,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deciding import CARD, NOW_US, PLAN, READER, body_of, decide, engine, judge, make_scorer, payment, scores, submission
+from deciding import (
+    CARD,
+    NOW_US,
+    PLAN,
+    READER,
+    body_of,
+    decide,
+    engine,
+    judge,
+    make_scorer,
+    payment,
+    scores,
+    submission,
+)
 from tollgate.admission import CardNumbers
 from tollgate.breaker import Breaker
 from tollgate.decision import Mode, Outcome
@@ -17,10 +30,10 @@ from tollgate.features import tx
 from tollgate.features.plan import compile_plan
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
+from tollgate.ledger.archive import archive
 from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
 from tollgate.shadow import Shadow
-from tollgate.ledger.archive import archive
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
 from tollgate.intake import TransactionReader, check_unique
 from tollgate.pan import guard, hashed, refusal_of
@@ -134,8 +135,8 @@ class Admission:
                     row,
                     InputError(
                         "time_ahead",
-                        f"expected a time at most {self._max_ahead_us // 1_000_000} s ahead of this server's clock: a wrong clock "
-                        "would empty the windows of every entity that it touches",
+                        f"expected a time at most {self._max_ahead_us // SECOND_US} s ahead of this server's clock: a "
+                        "wrong clock would empty the windows of every entity that it touches",
                         column="effective_time",
                     ),
                 )

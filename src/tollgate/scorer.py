@@ -121,7 +121,9 @@ class Scorer:
             LOG.warning("the challenger %s has lost its features and is scored no more", self.shadow.bundle)
             self.shadow = None
         arrivals = self._recovery.recover(progress)
-        arrivals.observe(self._admission.admit([]).batch)  # compiled, or read from a cache, before somebody waits for it
+        arrivals.observe(
+            self._admission.admit([]).batch
+        )  # compiled, or read from a cache, before somebody waits for it
         *outcomes, self.degraded = self._ledger.outcomes()
         self.counts = dict(zip(Outcome, outcomes, strict=True))
         self._arrivals = arrivals
@@ -289,7 +291,7 @@ class Scorer:
             answers=answers,
             features=features,
             bundle=self._judge.bundle,
-            counts=Counts(*counts, sum(judgement.degraded.values())),
+            counts=Counts._make([*counts, sum(judgement.degraded.values())]),
             shadow=shadow,
         )
         self._record_the_rest()

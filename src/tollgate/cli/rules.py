@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +35,13 @@ from tollgate.cli.wiring import (
     say_unread,
     score_of,
 )
-from tollgate.codec import entity_reader
 from tollgate.config import Config
 from tollgate.control import AuditRecord
 from tollgate.errors import EXIT_PARTIAL, ConfigError
 from tollgate.features import FeatureEngine
 from tollgate.files import Rejected, TransactionFile
 from tollgate.frame import LabelFields
+from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.ledger.controls import Controls
 from tollgate.lists import Lists
@@ -119,7 +120,7 @@ def run_backtest(
     compiled = compile_rules(rule_set, plan_of(replay.bundle))
     with Controls(settings.ledger.url) as controls, progress_bar() as progress:
         before = policy_of(replay.bundle, controls.entries(), controls.rules(), replay.key)
-        lists = Lists.of(controls.entries(), manifest.schema_, entity_reader(replay.key))
+        lists = Lists.of(controls.entries(), manifest.schema_, partial(entity_key, key=HashKey.of(replay.key)))
         after = Policy(manifest.policy, compiled, lists)
         training = (manifest.training.start_us, manifest.training.end_us)
         found = backtest(replay.rows(progress), compiled, before, after, training, manifest.money.scale)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 import sys
 import time
 from collections.abc import Sequence
@@ -16,10 +18,13 @@ from tollgate.admission import Admission, CardNumbers
 from tollgate.bundle import Bundle, Registry
 from tollgate.cli.wiring import (
     ERR,
+    HASH_KEY_VARIABLE,
+    OUT,
     BundleOption,
     ConfigOption,
     hash_key,
     judge_of,
+    keeps_state,
     now_us,
     open_bundle,
     open_config,
@@ -38,9 +43,13 @@ from tollgate.recovery import Recovery
 from tollgate.redaction import redact
 from tollgate.schema import TRANSACTION_ID, Schema
 from tollgate.scorer import Scorer
+from tollgate.serve.asynchronous import asynchronous
 from tollgate.serve.internal import InternalApp
+from tollgate.serve.limits import Limits
+from tollgate.serve.listening import Port, Server, serve_forever
 from tollgate.serve.logs import Logs
 from tollgate.serve.openapi import public_document
+from tollgate.serve.service import Service
 from tollgate.serve.snapshots import Snapshots
 from tollgate.serve.succession import Makers, Standing, Succession
 from tollgate.serve.tls import tls_context
@@ -67,6 +76,7 @@ def serve(
     settings = open_config(config)
     limits = _overridden(settings.serve, host=host, port=port, internal_port=internal_port, shadow=shadow)
     logs = Logs(sys.stderr, redact, limits.log_level)
+    logging.captureWarnings(capture=True)
     registry = Registry(Path(settings.bundles))
     chosen = open_bundle(settings, bundle)
     tls = tls_context(limits.tls_cert, limits.tls_key)
@@ -99,8 +109,31 @@ def serve(
         )  # fmt: skip
         if warning:
             ERR.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
+        wire_limits = Limits(max_body_bytes=limits.max_body_bytes, max_connections=limits.max_connections)
+        server = Server(
+            (
+                Port(service.app, limits.host, limits.port, tls, wire_limits, service.metrics.answered),
+                Port(asynchronous(internal.respond), limits.internal_host, limits.internal_port),
+            ),
+            id_prefix=f"{secrets.token_hex(4)}-",
+        )
         sys.setswitchinterval(SWITCH_S)
-        run_server(...)
+        serve_forever(server, _Announcement(chosen.id), service.start, service.stop)
+
+
+class _Announcement:
+    """Says where what is served; the public port comes first."""
+
+    def __init__(self, bundle: str) -> None:
+        self._lines = iter(
+            (
+                f"serving bundle {bundle} on {{url}} (POST /predict, GET /health)",
+                "for operators: {url} (GET /metrics, GET /openapi.json)",
+            )
+        )
+
+    def __call__(self, url: str) -> None:
+        OUT.print(next(self._lines).format(url=url), soft_wrap=True, highlight=False)
 
 
 def _overridden(limits: ServeConfig, **options: str | int | None) -> ServeConfig:

@@ -7,6 +7,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,6 @@ from sqlalchemy.engine import make_url
 
 from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
-from tollgate.codec import entity_reader
 from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.control import ListEntry
 from tollgate.explain import Explainer
@@ -29,7 +29,7 @@ from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
-from tollgate.hashing import HashKey
+from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats, Judge
 from tollgate.lists import Lists
@@ -147,7 +147,7 @@ def policy_of(
     lists = None
     if entries:
         assert key is not None
-        lists = Lists.of(entries, bundle.manifest.schema_, entity_reader(HashKey.of(key)))
+        lists = Lists.of(entries, bundle.manifest.schema_, partial(entity_key, key=HashKey.of(key)))
     return Policy(bundle.manifest.policy, compiled, lists, before)
 
 

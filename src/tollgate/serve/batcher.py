@@ -148,8 +148,8 @@ class Batcher:
                 loop.call_soon_threadsafe(self._done, work, [error] * len(work), None)
             except Exception:
                 LOG.exception("deciding failed")
-                error = LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
-                loop.call_soon_threadsafe(self._done, work, [error] * len(work), None)
+                failed = LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
+                loop.call_soon_threadsafe(self._done, work, [failed] * len(work), None)
         scorer.close()
 
     def _do(self, job: Job) -> None:

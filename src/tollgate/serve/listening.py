@@ -25,6 +25,10 @@ _POLL_S = 0.02
 _BACKLOG = 1024
 
 
+def _unheeded(_latencies_s: Sequence[float], _statuses: Sequence[int]) -> None:
+    """Count nothing."""
+
+
 class Port(NamedTuple):
     """What is served where.
 
@@ -32,6 +36,7 @@ class Port(NamedTuple):
         host: Address to bind, IPv4 or IPv6.
         port: 0 takes a free one.
         tls: None speaks plain HTTP.
+        answered: Told, once a turn of the loop, the latencies in seconds and the statuses of what was answered.
     """
 
     application: Application
@@ -39,6 +44,7 @@ class Port(NamedTuple):
     port: int
     tls: ssl.SSLContext | None = None
     limits: Limits = Limits()
+    answered: Answered = _unheeded
 
 
 class Server:
@@ -49,7 +55,6 @@ class Server:
         ports: Sequence[Port],
         *,
         id_prefix: str,
-        answered: Answered = lambda _latencies_s, _statuses: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Bind the ports; clients wait until it is started.
@@ -57,7 +62,6 @@ class Server:
         Args:
             ports: What is served.
             id_prefix: Begins the ids of requests that come without one; no other process should have the same.
-            answered: Told, once a turn of the loop, the latencies in seconds and the statuses of what was answered.
             clock: Seconds since 1970-01-01 UTC, for the dates of the answers.
 
         Raises:
@@ -65,7 +69,6 @@ class Server:
         """
         self._ports = ports
         self._id_prefix = id_prefix
-        self._answered = answered
         self._clock = clock
         self._gates: list[Gate] = []
         self._servers: list[asyncio.Server] = []
@@ -87,7 +90,7 @@ class Server:
         loop = asyncio.get_running_loop()
         for port, listener in zip(self._ports, self._listeners, strict=True):
             wire = Wire(self._clock, secure=port.tls is not None)
-            gate = Gate(port.application, port.limits, wire, self._answered, self._id_prefix, loop)
+            gate = Gate(port.application, port.limits, wire, port.answered, self._id_prefix, loop)
             gate.start()
             self._gates.append(gate)
             timeout_s = port.limits.header_timeout_s if port.tls is not None else None

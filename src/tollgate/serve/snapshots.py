@@ -1,4 +1,4 @@
-"""Snapshots while the server runs: a process of its own computes them from the ledger, and the scorer waits for nothing."""
+"""Snapshots while the server runs: another process computes them from the ledger, and the scorer waits for nothing."""
 
 from __future__ import annotations
 
