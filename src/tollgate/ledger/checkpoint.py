@@ -13,16 +13,24 @@ from tollgate.ledger.connection import reading
 LOG = logging.getLogger(__name__)
 
 EVERY_BYTES = 4 << 20  # of new rows: SQLite's own measure, a thousand pages
-_MOST_PAGES = 16_384  # of the log, 64 MiB: then the writer waits for the rest of it, so that it begins anew
+MOST_PAGES = 32_768  # of the log, 128 MiB: then the writer waits for the rest of it, so that it begins anew
 _PASSIVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 class Checkpoints:
     """A thread that sleeps until enough was written."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Start it for the ledger of `engine`."""
+    def __init__(self, engine: Engine, every_bytes: int = EVERY_BYTES, most_pages: int = MOST_PAGES) -> None:
+        """Start it.
+
+        Args:
+            engine: The ledger's.
+            every_bytes: Of new rows between two checkpoints.
+            most_pages: Of the log: a writer that never pauses is made to wait at more.
+        """
         self._engine = engine
+        self._every_bytes = every_bytes
+        self._most_pages = most_pages
         self._written = 0
         self._wake = threading.Event()
         self._stop = False
@@ -32,7 +40,7 @@ class Checkpoints:
     def wrote(self, size: int) -> None:
         """Take note of so many new bytes."""
         self._written += size
-        if self._written >= EVERY_BYTES:
+        if self._written >= self._every_bytes:
             self._written = 0
             self._wake.set()
 
@@ -56,6 +64,6 @@ class Checkpoints:
     def _checkpoint(self) -> None:
         with reading(self._engine, "checkpoint") as connection:
             _, pages, _ = connection.exec_driver_sql(_PASSIVE).one()
-            if pages > _MOST_PAGES:
+            if pages > self._most_pages:
                 connection.exec_driver_sql(_PASSIVE).one()  # what came meanwhile: less is left to wait for
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(RESTART)").one()

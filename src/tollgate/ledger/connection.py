@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +29,13 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: "this is no SQLite file; check the URL in [ledger]",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy",
 }
-
+_AS_SQLITE = {
+    errno.EACCES: sqlite3.SQLITE_READONLY,
+    errno.EPERM: sqlite3.SQLITE_READONLY,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+    errno.ENOTDIR: sqlite3.SQLITE_CANTOPEN,
+}
 
 Durability = Literal["fsync", "os"]
 _SYNCHRONOUS: dict[Durability, str] = {"fsync": "FULL", "os": "NORMAL"}  # in WAL mode NORMAL syncs at checkpoints only
@@ -166,6 +173,7 @@ def failure(doing: str, engine: Engine, error: Exception) -> LedgerError:
     """Return the error that says what could not be done, why, and what helps."""
     cause = getattr(error, "orig", None) or error
     primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte: the rest tells kinds of it apart
-    advice = _ADVICE.get(primary, "check that its disk is there and has room")
+    number = _AS_SQLITE.get(cause.errno or 0, 0) if isinstance(cause, OSError) else primary
+    advice = _ADVICE.get(number, "check that its disk is there and has room")
     url = engine.url.render_as_string(hide_password=True)
     return LedgerError("ledger_failed", f"could not {doing} the ledger {url}: {cause}; {advice}")
