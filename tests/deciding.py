@@ -32,7 +32,7 @@ def scores(features):
 
 def judge(score=scores, policy=PolicyConfig()):
     explainer = Explainer(lambda f: scores(f)[0], PLAN.names, np.array([20.0, 0.0, 50.0, np.nan]), {}, 3)
-    return Judge("bundle-1", score, Policy(policy), explainer)
+    return Judge("bundle-1", score, policy if isinstance(policy, Policy) else Policy(policy), explainer)
 
 
 def engine():

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from deciding import PLAN, READER, engine, make_scorer, payment, submission
+from deciding import NOW_US, PLAN, READER, engine, judge, make_scorer, payment, scores, submission
+from tollgate.config import PolicyConfig
+from tollgate.control import ListEntry, ListKind
 from tollgate.decision import Mode, Outcome
 from tollgate.errors import ConflictError, LedgerError, ModelError
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
+from tollgate.lists import Lists
+from tollgate.policy import Policy
+from tollgate.rules import Rule, RuleMode, RuleSet, compile_rules
 from tollgate.scorer import body_of
 
 
@@ -133,3 +138,31 @@ def test_the_recorded_features_are_those_of_a_replay_bit_for_bit(ledger):
     recorded = np.array([np.frombuffer(blob) for _, _, blob in ledger.decided()])
     replayed = engine().observe(READER.from_rows(stream))
     assert (recorded.view(np.int64) == replayed.view(np.int64)).all()
+
+
+def test_lists_and_rules_decide_with_reasons_of_their_own_beside_those_of_the_score():
+    """What a list decides needs no score; what the thresholds hold is explained as before."""
+    entry = ListEntry(ListKind.BLOCK, "card_id", "card-9", "stolen", "ana", 0)
+    lists = Lists.of([entry], READER.schema, READER.read_entity)
+    watch = Rule("watch", "tx.amount > 300", Outcome.REVIEW, "large", RuleMode.LIVE)
+    policy = Policy(PolicyConfig(), compile_rules(RuleSet((watch,)), PLAN), lists)
+    batch = READER.from_rows([payment(0), payment(1, amount=400.0), payment(2, card_id="card-9")])
+    features = engine().observe(batch)
+    decisions = judge(policy=policy).decide(batch, features, NOW_US)
+    assert [one.outcome for one in decisions] == [Outcome.APPROVE, Outcome.REVIEW, Outcome.BLOCK]
+    assert [one.reasons[0].code for one in decisions[1:]] == ["rule_watch", "list_block"]
+    assert {"amount"} <= {reason.code for reason in decisions[1].reasons}
+
+
+def test_one_payment_without_a_score_is_degraded_and_the_others_are_not():
+    """A score that is no number never looks like one."""
+
+    def half(features):
+        points, sure = scores(features)
+        points[0] = np.nan
+        return points, sure
+
+    batch = READER.from_rows([payment(0), payment(1)])
+    first, second = judge(half).decide(batch, engine().observe(batch), NOW_US)
+    assert (first.mode, first.score, first.outcome) == (Mode.DEGRADED, None, Outcome.REVIEW)
+    assert (second.mode, second.outcome) == (Mode.NORMAL, Outcome.APPROVE)

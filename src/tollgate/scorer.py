@@ -16,7 +16,7 @@ from tollgate.errors import ConflictError, LedgerError, ModelError, TollgateErro
 from tollgate.explain import Explainer
 from tollgate.features import Arrivals, FeatureEngine
 from tollgate.ledger import Entry, History, Ledger, Recorded
-from tollgate.policy import Policy
+from tollgate.policy import OUTCOMES, Policy, Times, Verdict
 from tollgate.recovery import Recovery
 from tollgate.transaction import Batch, concatenate
 
@@ -53,7 +53,7 @@ class Judge:
         bundle: Its content id.
         score: Calibrated scores and confidences, float64 (N,) each, of features, float64 (N, F). Raises
             ModelError.
-        policy: The thresholds.
+        policy: Lists, rules and thresholds.
         explainer: Finds the reasons.
     """
 
@@ -62,60 +62,59 @@ class Judge:
     policy: Policy
     explainer: Explainer
 
-    def decide(self, batch: Batch, features: Floats) -> list[Decision]:
-        """Return the decisions on N transactions with features (N, F)."""
+    def decide(self, batch: Batch, features: Floats, now_us: Times) -> list[Decision]:
+        """Return the decisions on N transactions with features (N, F), at a time or at that of each; see `judge`."""
+        why, scores, confidences = "no_score", None, np.full(len(batch), np.nan)
         try:
             scores, confidences = self.score(features)
         except ModelError as error:
             LOG.exception("deciding %d transactions without the model", len(batch))
-            return self._degraded(batch, error)
-        outcomes = self.policy.outcomes(scores)
-        return [
-            Decision(
-                transaction_id=identifier,
-                outcome=outcome,
-                score=float(score),
-                confidence=float(confidence),
-                mode=Mode.NORMAL,
-                reasons=reasons,
-                missing=batch.missing(row),
-                bundle=self.bundle,
-            )
-            for row, (identifier, outcome, score, confidence, reasons) in enumerate(
-                zip(
-                    batch.ids,
-                    outcomes,
-                    scores,
-                    confidences,
-                    self._reasons(features, scores, outcomes),
-                    strict=True,
+            why = error.code
+        verdict = self.policy.judge(batch, features, scores, now_us)
+        reasons = self._reasons(features, scores, verdict)
+        decisions = []
+        for row, (identifier, level) in enumerate(zip(batch.ids, verdict.outcomes.tolist(), strict=True)):
+            if scores is None or verdict.degraded[row]:
+                decisions.append(self._degraded(batch, row, OUTCOMES[level], verdict, why))
+                continue
+            decisions.append(
+                Decision(
+                    transaction_id=identifier,
+                    outcome=OUTCOMES[level],
+                    score=float(scores[row]),
+                    confidence=float(confidences[row]),
+                    mode=Mode.NORMAL,
+                    reasons=reasons[row],
+                    missing=batch.missing(row),
+                    bundle=self.bundle,
                 )
             )
-        ]
+        return decisions
 
-    def _reasons(self, features: Floats, scores: Floats, outcomes: list[Outcome]) -> list[tuple[Reason, ...]]:
-        reasons: list[tuple[Reason, ...]] = [()] * len(outcomes)
-        held = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
-        if held:
-            for row, found in zip(held, self.explainer.explain(features[held], scores[held]), strict=True):
-                reasons[row] = found or (self.policy.over_threshold(float(scores[row]), outcomes[row]),)
+    def _reasons(self, features: Floats, scores: Floats | None, verdict: Verdict) -> list[tuple[Reason, ...]]:
+        """Return what lists and rules had to do with it, and for what is held the reasons of the score."""
+        reasons = [verdict.reasons.get(row, ()) for row in range(len(verdict.outcomes))]
+        held = np.flatnonzero((verdict.outcomes != OUTCOMES.index(Outcome.APPROVE)) & ~verdict.degraded)
+        if scores is not None and held.size:
+            for row, found in zip(held.tolist(), self.explainer.explain(features[held], scores[held]), strict=True):
+                reasons[row] += found
+                if not reasons[row]:
+                    outcome = OUTCOMES[verdict.outcomes[row]]
+                    reasons[row] = (self.policy.over_threshold(float(scores[row]), outcome),)
         return reasons
 
-    def _degraded(self, batch: Batch, error: ModelError) -> list[Decision]:
-        outcome, reason = self.policy.degraded(error.code)
-        return [
-            Decision(
-                identifier,
-                outcome,
-                None,
-                None,
-                Mode.DEGRADED,
-                (reason,),
-                (*batch.missing(row), "model"),
-                self.bundle,
-            )
-            for row, identifier in enumerate(batch.ids)
-        ]
+    def _degraded(self, batch: Batch, row: int, outcome: Outcome, verdict: Verdict, why: str) -> Decision:
+        _, reason = self.policy.degraded(why)
+        return Decision(
+            batch.ids[row],
+            outcome,
+            None,
+            None,
+            Mode.DEGRADED,
+            (*verdict.reasons.get(row, ()), reason),
+            (*batch.missing(row), "model"),
+            self.bundle,
+        )
 
 
 class Scorer:
@@ -255,7 +254,7 @@ class Scorer:
     def _judge_and_record(self, batch: Batch, bodies: Sequence[bytes], features: Floats) -> list[Decision]:
         observed_us = self._clock_us()
         try:
-            decisions = self._judge.decide(batch, features)
+            decisions = self._judge.decide(batch, features, observed_us)
             self._ledger.append(
                 [
                     Entry(History(decision.transaction_id, time_us, observed_us, body), decision, row.tobytes())

@@ -19,6 +19,7 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     plan_of,
+    policy_now,
     snapshots_of,
 )
 from tollgate.intake import TransactionReader
@@ -40,8 +41,8 @@ def serve(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
-    plan, judge = plan_of(chosen), judge_of(chosen)
     key = hash_key()
+    plan, judge = plan_of(chosen), judge_of(chosen, policy_now(settings, chosen, key))
     reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
     limits = msgspec.structs.replace(
         settings.serve,

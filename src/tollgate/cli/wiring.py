@@ -138,17 +138,25 @@ def policy_of(bundle: Bundle, controls: Controls, key: bytes, before: Policy | N
     return Policy(bundle.manifest.policy, rules, Lists.of(controls.entries(), schema, entity_reader(key)), before)
 
 
+def policy_now(config: Config, bundle: Bundle, key: bytes) -> Policy:
+    """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
+    ledger = make_url(config.ledger.url).database
+    if ledger is None or not Path(ledger).is_file():
+        return Policy(bundle.manifest.policy)
+    with Controls(config.ledger.url) as controls:
+        return policy_of(bundle, controls, key)
+
+
 def published_rules(controls: Controls) -> RuleSet:
     """Return the newest rule set; an empty one before there is any."""
     document = controls.rules()
     return RuleSet() if document is None else parse_rules(document, "the published rules")
 
 
-def judge_of(bundle: Bundle) -> Judge:
-    """Return a bundle at work, warmed up."""
+def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
+    """Return a bundle at work, warmed up; by its thresholds alone if no policy is given."""
     manifest = bundle.manifest
     runtime = runtime_of(bundle)
-    policy = Policy(manifest.policy)
     explainer = Explainer(
         lambda features: manifest.calibration.apply(pool(runtime.logits(features))),  # it needs no confidence
         manifest.names,
@@ -159,7 +167,7 @@ def judge_of(bundle: Bundle) -> Judge:
         manifest.profiles,
         manifest.money.currency,
     )
-    return Judge(bundle.id, score_of(bundle, runtime), policy, explainer)
+    return Judge(bundle.id, score_of(bundle, runtime), policy or Policy(manifest.policy), explainer)
 
 
 def runtime_of(bundle: Bundle) -> OnnxRuntime:
