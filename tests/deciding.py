@@ -40,7 +40,12 @@ def judge(score=scores, policy=PolicyConfig(), bundle="bundle-1", plan=PLAN):
     explainer = Explainer(lambda f: scores(f)[0], plan.names, np.array([20.0, 0.0, 50.0, np.nan]), {}, 3)
     canary = np.array([[20.0, 0.0, 50.0, np.nan]])
     return Judge(
-        bundle, score, Policy(policy), explainer, Breaker(time.monotonic), (canary, float(scores(canary)[0][0]))
+        bundle,
+        score,
+        policy if isinstance(policy, Policy) else Policy(policy),
+        explainer,
+        Breaker(time.monotonic),
+        (canary, float(scores(canary)[0][0])),
     )
 
 

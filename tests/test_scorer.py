@@ -23,6 +23,8 @@ from deciding import (
 )
 from tollgate.admission import CardNumbers
 from tollgate.breaker import Breaker
+from tollgate.config import PolicyConfig
+from tollgate.control import ListEntry, ListKind
 from tollgate.decision import Mode, Outcome
 from tollgate.duration import MINUTE_US
 from tollgate.errors import ConflictError, LedgerError, ModelError
@@ -31,7 +33,10 @@ from tollgate.features.plan import compile_plan
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
 from tollgate.ledger.archive import archive
+from tollgate.lists import Lists
+from tollgate.policy import Policy
 from tollgate.recovery import Recovery
+from tollgate.rules import Rule, RuleMode, RuleSet, compile_rules
 from tollgate.schema import payment_schema
 from tollgate.shadow import Shadow
 
@@ -274,3 +279,33 @@ def test_what_may_be_archived_is_refused_and_what_is_newer_is_decided(ledger, tm
     assert newer[0].transaction_id == "t-6"
     assert ledger.transactions == 3
     assert make_scorer(ledger).engine.observed == 3
+
+
+def test_lists_and_rules_decide_with_reasons_of_their_own_beside_those_of_the_score():
+    """What a list decides needs no score; what the thresholds hold is explained as before."""
+    entry = ListEntry(ListKind.BLOCK, "card_id", "card-9", "stolen", "ana", 0)
+    lists = Lists.of([entry], READER.schema, READER.read_entity)
+    watch = Rule("watch", "tx.amount > 300", Outcome.REVIEW, "large", RuleMode.LIVE)
+    policy = Policy(PolicyConfig(), compile_rules(RuleSet((watch,)), PLAN), lists)
+    batch = READER.from_rows([payment(0), payment(1, amount=400.0), payment(2, card_id="card-9")])
+    features = engine().observe(batch)
+    decisions = judge(policy=policy).judge(batch, features, NOW_US).decisions(batch, "bundle-1")
+    assert [one.outcome for one in decisions] == [Outcome.APPROVE, Outcome.REVIEW, Outcome.BLOCK]
+    assert [one.reasons[0].code for one in decisions[1:]] == ["rule_watch", "list_block"]
+    assert {"amount"} <= {reason.code for reason in decisions[1].reasons}
+
+
+def test_one_payment_without_a_score_is_degraded_and_the_others_are_not():
+    """A score that is no number never looks like one."""
+
+    def half(features):
+        points, sure = scores(features)
+        points[0] = np.nan
+        return points, sure
+
+    batch = READER.from_rows([payment(0), payment(1)])
+    judgement = judge(half).judge(batch, engine().observe(batch), NOW_US)
+    first, second = judgement.decisions(batch, "bundle-1")
+    assert judgement.degraded == {"bad_score": 1}
+    assert (first.mode, first.score, first.outcome) == (Mode.DEGRADED, None, Outcome.REVIEW)
+    assert (second.mode, second.outcome) == (Mode.NORMAL, Outcome.APPROVE)

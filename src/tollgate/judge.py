@@ -22,6 +22,7 @@ LOG = logging.getLogger(__name__)
 
 CANARY_ERROR = 1e-4  # by how much the canary's score may differ from what it was at the start: other batches round
 DEADLINE = "deadline_exceeded"  # why a transaction that waited too long has no score
+BAD_SCORE = "bad_score"  # why one has none that is a number
 PATIENCE_S = 60.0  # what a model is given where nobody waits for the answer: a file
 MODEL = "model"  # what `missing` names where there is no score
 
@@ -185,6 +186,9 @@ class Judge:
             LOG.warning("deciding without the model", extra={"code": error.code, "transactions": len(wanted)})
             degraded[error.code] = len(wanted)
             return np.full(count, np.nan), np.full(count, np.nan), degraded
+        bad = int(np.count_nonzero(np.isnan(scores)))
+        if bad:
+            degraded[BAD_SCORE] = bad
         if not waited:
             return scores, confidences, degraded
         all_scores, all_confidences = np.full(count, np.nan), np.full(count, np.nan)

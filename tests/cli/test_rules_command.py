@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import msgspec
+import polars as pl
 import pytest
 
 from cli.running import tollgate
@@ -124,3 +125,25 @@ def test_rows_that_cannot_be_used_are_told_and_the_rest_is_tested(workspace, rul
     printed = rules("test", "rules.json", "some.csv", expect=4)
     assert "1 rows were rejected" in printed
     assert "100.000%" in printed
+
+
+def test_a_file_is_scored_by_the_lists_and_rules_of_the_moment(workspace, rules):
+    """With their reasons; the decisions on all other payments stay what the thresholds say."""
+    frame = pl.read_parquet(workspace / "payments.parquet").head(2000)
+    frame.write_parquet(workspace / "some.parquet")
+    tollgate("score", "some.parquet", "before.parquet", cwd=workspace)
+    card = frame["card_id"][0]
+    tollgate("lists", "add", "block", "card_id", card, "--reason", "stolen", cwd=workspace)
+    write(workspace, LARGE)
+    rules("publish", "rules.json", "--force")
+    tollgate("score", "some.parquet", "after.parquet", cwd=workspace)
+    before = pl.read_parquet(workspace / "before.parquet")["outcome"].to_list()
+    decided = pl.read_parquet(workspace / "after.parquet")
+    for row, (old, new, reasons) in enumerate(zip(before, decided["outcome"], decided["reasons"], strict=True)):
+        codes = [one["code"] for one in json.loads(reasons)]
+        if frame["card_id"][row] == card:
+            assert (new, codes[0]) == ("block", "list_block")
+        elif frame["amount"][row] > 100 and old != "block":
+            assert (new, codes[0]) == ("review", "rule_large")
+        else:
+            assert new == old

@@ -20,6 +20,7 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     plan_of,
+    policy_now,
     progress_bar,
     report_rejected,
     say_unread,
@@ -49,16 +50,21 @@ def score(
     config: ConfigOption = None,
     bundle: BundleOption = None,
 ) -> None:
-    """Decide a file of transactions, each with the history before it in the file; the ledger is not touched."""
+    """Decide a file of transactions, each with the history before it in the file, by lists and rules as they are now.
+
+    Nothing is written to the ledger.
+    """
     if output.suffix not in (".parquet", ".csv", ".jsonl"):
         raise ConfigError("unknown_format", f"expected an output ending in .parquet, .csv or .jsonl, got {output.name}")
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     manifest = chosen.manifest
-    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+    key = hash_key()
+    reader = TransactionReader(manifest.schema_, manifest.money, key)
     file = TransactionFile(data, reader, sort=settings.files.sort)
     say_unread(file)
-    engine, judge = FeatureEngine(plan_of(chosen)), judge_of(chosen)
+    engine = FeatureEngine(plan_of(chosen))
+    judge = judge_of(chosen, policy_now(settings, chosen, key))
     frames: list[pl.DataFrame] = []
     rejected: list[Rejected] = []
     counts: Counter[str] = Counter()

@@ -151,6 +151,15 @@ def policy_of(
     return Policy(bundle.manifest.policy, compiled, lists, before)
 
 
+def policy_now(config: Config, bundle: Bundle, key: bytes) -> Policy:
+    """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
+    ledger = make_url(config.ledger.url).database
+    if ledger is None or not Path(ledger).is_file():
+        return Policy(bundle.manifest.policy)
+    with Controls(config.ledger.url) as controls:
+        return policy_of(bundle, controls.entries(), controls.rules(), key)
+
+
 def rule_set_of(document: bytes | None) -> RuleSet:
     """Return a published rule set; an empty one before there is any."""
     return RuleSet() if document is None else parse_rules(document, "the published rules")
