@@ -203,3 +203,15 @@ def test_nothing_old_enough_is_no_error(ledger, folder):
     assert archive(ledger, 0, folder).transactions == 0
     assert ledger.horizon_us is None
     assert not list(folder.iterdir())
+
+
+def test_an_index_that_is_built_while_others_archive_holds_what_is_left(ledger, folder, open_ledger, url):
+    """A reader that had looked at the ledger before the archiving, and looks an id up after it."""
+    early, late = open_ledger(url, write=False), open_ledger(url, write=False)
+    archive(ledger, DAYS[1] * DAY_US, folder)
+    assert early.find(IDS).keys() == set(IDS[4:])
+    assert early.horizon_us == DAYS[0] * DAY_US - 5
+    archive(ledger, 2 * DAYS[2] * DAY_US)
+    assert late.find(IDS) == {}
+    assert late.transactions == len(IDS)
+    assert late.horizon_us == DAYS[2] * DAY_US - 5

@@ -17,9 +17,10 @@ from tollgate.ledger import archived
 from tollgate.ledger.archived import Kept
 from tollgate.ledger.connection import reading, writing
 from tollgate.ledger.group import Counts
-from tollgate.ledger.ledger import Ledger, opened
+from tollgate.ledger.ledger import Ledger
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, set_archive_mark
+from tollgate.ledger.stretches import opened
 from tollgate.ledger.tables import GROUPS
 
 FILE_ROWS = 131_072  # transactions of a day that are in memory, and in a file, at once

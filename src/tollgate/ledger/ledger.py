@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from tollgate.decision import Decision
 from tollgate.errors import LedgerError
 from tollgate.label import Label
-from tollgate.ledger import archived
-from tollgate.ledger.archived import Stretch
 from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
+from tollgate.ledger.stretches import gap, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
 
-REPLAY_ROWS = 4096  # transactions a chunk holds before it is handed on
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
 _SCANNED_GROUPS = 4096  # whose hashes are read at a time
-_READ_AHEAD = 16  # groups in memory at once
 
 _DECISION = msgspec.json.Decoder(Decision)
 
@@ -82,7 +78,6 @@ class Ledger:
         self.url = url
         self.engine = open_engine(url, durability)
         self._hash_ids = hash_ids
-        self._random_bytes = random_bytes if write else None
         self._key = b""
         self._mark = ArchiveMark()
         self._last = self._indexed = 0
@@ -130,8 +125,8 @@ class Ledger:
         before = self._last
         with reading(self.engine, "open") as connection:
             self._key = hash_key(connection, None)
-            self._mark = archive_mark(connection)
             newest = connection.execute(_NEWEST).one_or_none()
+            self._mark = archive_mark(connection)  # read last: what is marked is deleted after
         self._last = max(self._mark.last, 0 if newest is None else newest.first + newest.count - 1)
         if self._identities is not None:
             self._index()
@@ -157,8 +152,9 @@ class Ledger:
     def outcomes(self) -> Counts:
         """Return how many decisions there are, the archived ones too."""
         with reading(self.engine) as connection:
-            mark = archive_mark(connection)
-            sums = connection.execute(_SUMS.where(GROUPS.c.first > mark.last)).one()
+            mark = None
+            while mark != (mark := archive_mark(connection)):  # an archiving may come in between
+                sums = connection.execute(_SUMS.where(GROUPS.c.first > mark.last)).one()
         return Counts(*(before + int(more or 0) for before, more in zip(mark.counts, sums, strict=True)))
 
     def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
@@ -228,7 +224,7 @@ class Ledger:
         """
         with reading(self.engine) as connection:
             known_us = {row.transaction_id: row.known_us for row in connection.execute(_FRAUDS)}
-        for part in self._stretches(after):
+        for part in stretches(self.engine, after):
             yield [
                 Replayed(body, known_us.get(identifier))
                 for stretch in part
@@ -237,7 +233,7 @@ class Ledger:
 
     def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
         """Yield id, decision and feature bytes of every decided transaction, in arrival order."""
-        for part in self._stretches(0):
+        for part in stretches(self.engine, 0):
             for one in part:
                 for identifier, answer, features in zip(one.ids, one.answers, one.features, strict=True):
                     if answer is not None:
@@ -258,21 +254,29 @@ class Ledger:
             self._indexed = self._mark.last
             self._identities = Identities(self._last - self._indexed)
         if self._indexed < self._last:
-            self._indexed = max(self._indexed, self._mark.last)
             self._identities.check_room(self._last - self._indexed)
             query = _HASHES.where(GROUPS.c.first > self._indexed, GROUPS.c.first <= self._last)
             with reading(self.engine) as connection:
                 rows = connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query)
                 for part in rows.partitions():
+                    first = part[0].first
+                    if first != self._indexed + 1:
+                        self._skip_archived(connection, first - 1)
                     hashes = np.frombuffer(b"".join([row.id_hashes for row in part]), dtype="<u8")
-                    if (
-                        part[0].first != self._indexed + 1
-                        or len(hashes) != part[-1].first + part[-1].count - part[0].first
-                    ):
-                        raise _gap(self.engine, self._indexed)
-                    self._identities.add(hashes, part[0].first)
+                    if len(hashes) != part[-1].first + part[-1].count - first:
+                        raise gap(self.engine, first)
+                    self._identities.add(hashes, first)
                     self._indexed += len(hashes)
+                if self._indexed < self._last:
+                    self._skip_archived(connection, self._last)
         return self._identities
+
+    def _skip_archived(self, connection: Connection, last: int) -> None:
+        """Go on after transaction `last`: all before must have been archived since the last refresh."""
+        self._mark = archive_mark(connection)
+        if self._mark.last < last:
+            raise gap(self.engine, self._indexed)
+        self._indexed = last
 
     def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> dict[str, Recorded]:
         """Return what is recorded under those of N ids whose candidate, or one after it, has that id."""
@@ -336,41 +340,6 @@ class Ledger:
             if verdicts:
                 connection.execute(_ADD_LABEL, verdicts)
 
-    def _stretches(self, after: int) -> Iterator[list[Stretch]]:
-        """Yield all after arrival number `after`, in order, in chunks; each chunk is read on its own."""
-        position = after
-        while True:
-            if part := self._table_part(position):
-                position = part[-1].first + len(part[-1].ids) - 1
-                yield part
-                continue
-            with reading(self.engine) as connection:
-                following = connection.scalar(select(func.min(GROUPS.c.first)).where(GROUPS.c.first > position))
-                mark = archive_mark(connection)  # read last: what is marked is deleted after
-            if mark.last > position:
-                for stretch in archived.read(Path(mark.folder), position, mark.last):
-                    yield [stretch]
-                position = mark.last
-            elif following is None:
-                return
-            elif following > position + 1:
-                raise _gap(self.engine, position)
-
-    def _table_part(self, position: int) -> list[Stretch]:
-        """Return the table's first groups that go beyond arrival number `position`, cut off there, up to a gap."""
-        begin = select(func.max(GROUPS.c.first)).where(GROUPS.c.first <= position + 1).scalar_subquery()
-        query = _PAYLOADS.where(GROUPS.c.first >= func.coalesce(begin, 0)).order_by(GROUPS.c.first)
-        part: list[Stretch] = []
-        at = position
-        with reading(self.engine) as connection:
-            for first, count, payload in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
-                if at - position >= REPLAY_ROWS or first > at + 1:
-                    break
-                if first + count - 1 > at:
-                    part.append(_stretch(opened(self.engine, first, payload), first, at + 1 - first))
-                    at = first + count - 1
-        return part
-
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
@@ -382,21 +351,6 @@ _FRAUDS = (
     .group_by(LABELS.c.transaction_id)
 )
 _ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
-
-
-def opened(engine: Engine, first: int, payload: bytes) -> Packed:
-    """Return the group from `first` on, ready to be read.
-
-    Raises:
-        LedgerError: It is damaged.
-    """
-    try:
-        return Packed(payload)
-    except ValueError as error:
-        raise LedgerError(
-            "ledger_failed",
-            f"the ledger {engine.url} is damaged at transaction {first}: {error}; restore it from a copy",
-        ) from error
 
 
 def _row(group: Group, first: int, hashes: Hashes) -> tuple[*tuple[object, ...], bytes]:
@@ -413,22 +367,3 @@ def _past(history: Sequence[History]) -> Group:
     observed_us = max(one.observed_us for one in history)
     ids, bodies = [one.transaction_id for one in history], [one.body for one in history]
     return Group(ids, effective_us, bodies, [], None, observed_us, None)
-
-
-def _stretch(packed: Packed, first: int, skip: int) -> Stretch:
-    rows = range(skip, len(packed))
-    return Stretch(
-        first + skip,
-        [packed.id(row) for row in rows],
-        [packed.body(row) for row in rows],
-        [packed.answer(row) for row in rows],
-        [packed.feature_bytes(row) for row in rows],
-    )
-
-
-def _gap(engine: Engine, position: int) -> LedgerError:
-    return LedgerError(
-        "ledger_failed",
-        f"the ledger {engine.url} is damaged: expected transaction {position + 1} after {position}, but it is not "
-        "there; restore it from a copy",
-    )
