@@ -84,6 +84,7 @@ def running():
         pytest.param(CHUNKED + b"400001\r\n", [(413, "body_too_large")], id="chunk too long"),
         pytest.param(CHUNKED + b"1" * 300, [BAD], id="size without end"),
         pytest.param(CHUNKED + b"0\r\nX y\r\n\r\n", [BAD], id="bad trailer"),
+        pytest.param(CHUNKED + b"0\r\nContent-Length: 3\r\n\r\n", [BAD], id="length as a trailer"),
         pytest.param(CHUNKED + b"0\r\nX: " + b"y" * 17000, [(431, "headers_too_large")], id="long trailer"),
         pytest.param(
             POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", [BAD], id="both"
