@@ -255,6 +255,14 @@ def test_a_failed_request_is_answered_without_details(running, caplog):
     assert "a secret" in caplog.text
 
 
+def test_an_answer_that_cannot_be_written_is_a_failed_request(running, caplog):
+    """A status that HTTP does not know reaches no client: it is logged, and 500 is answered once."""
+    with caplog.at_level(logging.ERROR, "tollgate"):
+        raw = running.talk(GET.replace(b"/a", b"/impossible") + GET)
+    assert codes(raw) == [(500, "internal_error"), OK]
+    assert "599" in caplog.text
+
+
 def test_coroutines_can_answer(caplog):
     """An async handler answers, and what it raises is 500 without details."""
 
