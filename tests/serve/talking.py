@@ -30,6 +30,8 @@ class Echo:
             raise ValueError("a secret")
         if request.path == "/large":
             answer = Answer(200, b"x" * (1 << 20), ((b"content-type", b"text/plain"),))
+        if request.path == "/impossible":
+            answer = Answer(599, b"")
         if request.path == "/nothing":
             answer = Answer(204, b"")
         if request.path == "/later":

@@ -84,6 +84,7 @@ def running():
         pytest.param(CHUNKED + b"400001\r\n", [(413, "body_too_large")], id="chunk too long"),
         pytest.param(CHUNKED + b"1" * 300, [BAD], id="size without end"),
         pytest.param(CHUNKED + b"0\r\nX y\r\n\r\n", [BAD], id="bad trailer"),
+        pytest.param(CHUNKED + b"0\r\nContent-Length: 3\r\n\r\n", [BAD], id="length as a trailer"),
         pytest.param(CHUNKED + b"0\r\nX: " + b"y" * 17000, [(431, "headers_too_large")], id="long trailer"),
         pytest.param(
             POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", [BAD], id="both"
@@ -252,6 +253,14 @@ def test_a_failed_request_is_answered_without_details(running, caplog):
     assert codes(raw) == [(500, "internal_error"), OK]
     assert b"secret" not in raw
     assert "a secret" in caplog.text
+
+
+def test_an_answer_that_cannot_be_written_is_a_failed_request(running, caplog):
+    """A status that HTTP does not know reaches no client: it is logged, and 500 is answered once."""
+    with caplog.at_level(logging.ERROR, "tollgate"):
+        raw = running.talk(GET.replace(b"/a", b"/impossible") + GET)
+    assert codes(raw) == [(500, "internal_error"), OK]
+    assert "599" in caplog.text
 
 
 def test_coroutines_can_answer(caplog):

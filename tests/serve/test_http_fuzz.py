@@ -206,6 +206,7 @@ class Opinion:
 
 @given(STREAMS)
 @settings(max_examples=500, deadline=None)
+@example(b"GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 3\r\n\r\n")
 def test_llhttp_reads_what_is_read_here(data):
     """No request is seen that another strict parser does not see: the same methods, headers and bodies, in order."""
     _, asked = serve([data])

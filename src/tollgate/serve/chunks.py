@@ -9,7 +9,8 @@ from tollgate.serve.head import RefusedError, too_long
 from tollgate.serve.limits import Limits
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*")
+_NO_TRAILERS = {b"content-length", b"transfer-encoding", b"host"}  # they came too late to mean anything good
 _MAX_SIZE_LINE_BYTES = 256  # of a chunk's size with its extensions, which nobody uses
 _END = b"\r\n"
 
@@ -85,7 +86,8 @@ class Chunks:
 
     def _take_line(self, line: bytes) -> None:
         if self._next is _Next.TRAILER:  # nobody reads them: whatever they say must not change the request
-            if _TRAILER.fullmatch(line) is None:
+            trailer = _TRAILER.fullmatch(line)
+            if trailer is None or trailer[1].lower() in _NO_TRAILERS:
                 raise _bad()
             self._trailer_bytes += len(line) + len(_END)
             return

@@ -41,8 +41,8 @@ class Exchange:
 
     def __call__(self, answer: Answer) -> None:
         """Answer a request that the application was given."""
-        self._connection.gate.admitted -= 1
         self.settle(answer)
+        self._connection.gate.admitted -= 1
 
     def settle(self, answer: Answer) -> None:
         """Have the answer written when its turn comes; if the client has gone, do nothing."""

@@ -13,7 +13,7 @@ CHUNKED = -1  # the length of a body that says with each chunk how much follows
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/(\d)\.(\d)\r\n" % _TOKEN)
-_FIELD = re.compile(rb"(%b):(.*)" % _TOKEN)
+_NAME = re.compile(_TOKEN)
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::\d*)?")
 _ORIGIN = re.compile(r"https?://[^/?]+", re.IGNORECASE)  # of a target that a proxy was meant to read
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -23,6 +23,7 @@ _LENGTH_DIGITS = 18
 _FRAMING = {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"x-request-id"}
 _CACHED_HEADS = 1024
 _CACHED_HEAD_BYTES = 2048
+_CACHED_NAMES = 256
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -69,6 +70,7 @@ class Heads:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._known: dict[bytes, Head] = {}
+        self._names: dict[bytes, bytes] = {}  # of headers: as they were sent, to lower case
 
     def read(self, raw: bytes) -> Head:
         """Return what a head says: the bytes from the request line to the end of the last header line.
@@ -78,7 +80,7 @@ class Heads:
         """
         head = self._known.get(raw)
         if head is None:
-            head = _read(raw, self._limits)
+            head = _read(raw, self._limits, self._names)
             if len(raw) <= _CACHED_HEAD_BYTES:
                 if len(self._known) >= _CACHED_HEADS:
                     self._known.clear()
@@ -98,24 +100,26 @@ def check_unfinished(raw: bytes, limits: Limits) -> None:
         raise _too_large(f"{limits.max_header_bytes} bytes of headers")
 
 
-def _read(raw: bytes, limits: Limits) -> Head:
+def _read(raw: bytes, limits: Limits, names: dict[bytes, bytes]) -> Head:
     end = raw.find(b"\n") + 1
     method, target, old = _request_line(raw[:end], limits, whole=True)
-    headers = _fields(raw[end:], limits)
+    headers = _fields(raw[end:], limits, names)
     framing: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         if name in _FRAMING:
             framing.setdefault(name, []).append(value)
-    hosts = framing.get(b"host", [])
+    hosts = framing.get(b"host", ())
     if len(hosts) > 1 or not (hosts or old) or (hosts and _HOST.fullmatch(hosts[0]) is None):
         raise _bad(f"expected one Host header with a name and perhaps a port, but got {len(hosts)} or another form")
     path, query = _split(method, target)
     length = _length(framing, limits, old=old)
-    options = {option.strip().lower() for value in framing.get(b"connection", []) for option in value.split(b",")}
-    expects = b",".join(framing.get(b"expect", [])).lower()
+    options: set[bytes] = set()
+    for value in framing.get(b"connection", ()):
+        options.update(option.strip().lower() for option in value.split(b","))
+    expects = b",".join(framing.get(b"expect", ())).lower()
     if expects not in (b"", b"100-continue") and not old:
         raise RefusedError(417, "expectation_failed", "expected no Expect header but 100-continue")
-    ids = framing.get(b"x-request-id", [])
+    ids = framing.get(b"x-request-id", ())
     return Head(
         method,
         path,
@@ -145,7 +149,7 @@ def _request_line(line: bytes, limits: Limits, *, whole: bool) -> tuple[str, str
     return method.decode(), target.decode(), minor == b"0"
 
 
-def _fields(block: bytes, limits: Limits) -> Fields:
+def _fields(block: bytes, limits: Limits, names: dict[bytes, bytes]) -> Fields:
     if len(block) > limits.max_header_bytes:
         raise _too_large(f"{limits.max_header_bytes} bytes of headers")
     lines = block.split(b"\r\n")
@@ -156,10 +160,15 @@ def _fields(block: bytes, limits: Limits) -> Fields:
         raise _bad("expected no control characters in headers, and each line to end with CR LF")
     fields = []
     for line in lines:
-        match = _FIELD.fullmatch(line)
-        if match is None:
+        name, colon, value = line.partition(b":")
+        lower = names.get(name)
+        if not colon or (lower is None and _NAME.fullmatch(name) is None):
             raise _bad("expected each header on one line, like `Name: value`, without a space before the colon")
-        fields.append((match[1].lower(), match[2].strip(b" \t")))
+        if lower is None:
+            lower = name.lower()
+            if len(names) < _CACHED_NAMES:
+                names[name] = lower
+        fields.append((lower, value.strip(b" \t")))
     return tuple(fields)
 
 
@@ -179,7 +188,7 @@ def _split(method: str, target: str) -> tuple[str, str]:
 
 
 def _length(framing: dict[bytes, list[bytes]], limits: Limits, *, old: bool) -> int:
-    lengths, encodings = framing.get(b"content-length", []), framing.get(b"transfer-encoding")
+    lengths, encodings = framing.get(b"content-length", ()), framing.get(b"transfer-encoding")
     if encodings is not None:
         codings = [coding.strip().lower() for coding in b",".join(encodings).split(b",")]
         if lengths or old or codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
