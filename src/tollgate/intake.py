@@ -10,7 +10,7 @@ from typing import Any
 from tollgate.codec import missing, number_of, text_of, text_or_empty, time_reader, value_readers
 from tollgate.columns import ColumnReader
 from tollgate.errors import InputError
-from tollgate.hashing import MISSING_KEY, HashKey, category_codes, text_hashes
+from tollgate.hashing import MISSING_KEY, HashKey, category_codes, entity_key, text_hashes
 from tollgate.money import Money
 from tollgate.rows import Row, RowCodec
 from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Kind, Schema
@@ -70,6 +70,10 @@ class TransactionReader:
     def warm_up(self) -> None:
         """Compile, or load what was compiled, so that no request waits for it."""
         self.convert([self.row({})])
+
+    def read_entity(self, text: str) -> int:
+        """Return the key of one entity id."""
+        return entity_key(text, self.key)
 
     def convert(self, rows: Sequence[Row]) -> Converted:
         """Return rows, as `decode` makes them, as a batch; an id that comes twice is not looked for."""

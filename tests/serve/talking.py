@@ -61,8 +61,8 @@ class Running:
     def __init__(self, application, limits, tls):
         self.application = application
         self.latencies, self.statuses, self.flushes = [], [], 0
-        port = Port(application, "127.0.0.1", 0, tls, limits)
-        self.server = Server([port], id_prefix="t-", answered=self._answered, clock=lambda: 1_700_000_000.5)
+        port = Port(application, "127.0.0.1", 0, tls, limits, self._answered)
+        self.server = Server([port], id_prefix="t-", clock=lambda: 1_700_000_000.5)
         self.url = self.server.urls[0]
         self.address = ("127.0.0.1", int(self.url.rsplit(":", 1)[1]))
         self._started = threading.Event()

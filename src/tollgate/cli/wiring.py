@@ -32,6 +32,7 @@ from tollgate.frame import LabelFields
 from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats, Judge
+from tollgate.ledger.controls import Controls
 from tollgate.lists import Lists
 from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime

@@ -243,7 +243,7 @@ class Ledger:
         """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
         with reading(self.engine) as connection:
             query = _PAYLOADS.order_by(GROUPS.c.first)
-            for first, _, payload in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
+            for first, _, payload in connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query):
                 packed = opened(self.engine, first, payload)
                 if packed.shadow is not None:
                     yield [packed.id(row) for row in range(len(packed))], packed.shadow
