@@ -24,8 +24,11 @@ _FRAMING = {b"host", b"content-length", b"transfer-encoding", b"connection", b"e
 _CACHED_HEADS = 1024
 _CACHED_HEAD_BYTES = 2048
 _CACHED_NAMES = 256
+_CACHED_LINES = 256
+_CACHED_LINE_BYTES = 256
 
 Fields = tuple[tuple[bytes, bytes], ...]
+_Start = tuple[str, str, str, bool]  # method, path, query, whether it is HTTP/1.0
 
 
 class RefusedError(TollgateError):
@@ -71,6 +74,7 @@ class Heads:
         self._limits = limits
         self._known: dict[bytes, Head] = {}
         self._names: dict[bytes, bytes] = {}  # of headers: as they were sent, to lower case
+        self._starts: dict[bytes, _Start] = {}
 
     def read(self, raw: bytes) -> Head:
         """Return what a head says: the bytes from the request line to the end of the last header line.
@@ -80,12 +84,21 @@ class Heads:
         """
         head = self._known.get(raw)
         if head is None:
-            head = _read(raw, self._limits, self._names)
+            end = raw.find(b"\n") + 1
+            head = _head(self._start(raw[:end]), _fields(raw[end:], self._limits, self._names), self._limits)
             if len(raw) <= _CACHED_HEAD_BYTES:
                 if len(self._known) >= _CACHED_HEADS:
                     self._known.clear()
                 self._known[raw] = head
         return head
+
+    def _start(self, line: bytes) -> _Start:
+        start = self._starts.get(line)
+        if start is None:
+            start = _start(line, self._limits)
+            if len(line) <= _CACHED_LINE_BYTES and len(self._starts) < _CACHED_LINES:
+                self._starts[line] = start
+        return start
 
 
 def check_unfinished(raw: bytes, limits: Limits) -> None:
@@ -95,15 +108,17 @@ def check_unfinished(raw: bytes, limits: Limits) -> None:
         RefusedError: The request line is wrong, or a limit is reached.
     """
     end = raw.find(b"\n") + 1
-    _request_line(raw[:end] or raw, limits, whole=end > 0)
-    if end and len(raw) - end - 1 > limits.max_header_bytes:
+    if not end:
+        if len(raw) > limits.max_uri_bytes + _LINE_BYTES:
+            raise _long_target(limits)
+        return
+    _start(raw[:end], limits)
+    if len(raw) - end - 1 > limits.max_header_bytes:
         raise _too_large(f"{limits.max_header_bytes} bytes of headers")
 
 
-def _read(raw: bytes, limits: Limits, names: dict[bytes, bytes]) -> Head:
-    end = raw.find(b"\n") + 1
-    method, target, old = _request_line(raw[:end], limits, whole=True)
-    headers = _fields(raw[end:], limits, names)
+def _head(start: _Start, headers: Fields, limits: Limits) -> Head:
+    method, path, query, old = start
     framing: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         if name in _FRAMING:
@@ -111,7 +126,6 @@ def _read(raw: bytes, limits: Limits, names: dict[bytes, bytes]) -> Head:
     hosts = framing.get(b"host", ())
     if len(hosts) > 1 or not (hosts or old) or (hosts and _HOST.fullmatch(hosts[0]) is None):
         raise _bad(f"expected one Host header with a name and perhaps a port, but got {len(hosts)} or another form")
-    path, query = _split(method, target)
     length = _length(framing, limits, old=old)
     options: set[bytes] = set()
     for value in framing.get(b"connection", ()):
@@ -133,11 +147,9 @@ def _read(raw: bytes, limits: Limits, names: dict[bytes, bytes]) -> Head:
     )
 
 
-def _request_line(line: bytes, limits: Limits, *, whole: bool) -> tuple[str, str, bool]:
+def _start(line: bytes, limits: Limits) -> _Start:
     if len(line) > limits.max_uri_bytes + _LINE_BYTES:
         raise _long_target(limits)
-    if not whole:
-        return "", "", False
     match = _LINE.fullmatch(line)
     if match is None:
         raise _bad("expected a request line like `POST /predict HTTP/1.1`, and each line to end with CR LF")
@@ -146,7 +158,8 @@ def _request_line(line: bytes, limits: Limits, *, whole: bool) -> tuple[str, str
         raise _long_target(limits)
     if (major, minor) not in ((b"1", b"1"), (b"1", b"0")):
         raise RefusedError(505, "unknown_version", "expected HTTP/1.1 or HTTP/1.0")
-    return method.decode(), target.decode(), minor == b"0"
+    path, query = _split(method.decode(), target.decode())
+    return method.decode(), path, query, minor == b"0"
 
 
 def _fields(block: bytes, limits: Limits, names: dict[bytes, bytes]) -> Fields:
