@@ -134,7 +134,14 @@ def policy_of(bundle: Bundle, controls: Controls, key: bytes, before: Policy | N
         ConfigError: A rule does not compile for the features of the bundle.
     """
     schema = bundle.manifest.schema_
-    rules = compile_rules(published_rules(controls), plan_of(bundle))
+    try:
+        rules = compile_rules(published_rules(controls), plan_of(bundle))
+    except ConfigError as error:
+        raise ConfigError(
+            error.code,
+            f"the published rules do not fit bundle {bundle.id}: {error.message}; change them with 'tollgate rules "
+            "publish', or give the bundle the feature",
+        ) from None
     return Policy(bundle.manifest.policy, rules, Lists.of(controls.entries(), schema, entity_reader(key)), before)
 
 
