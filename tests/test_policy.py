@@ -29,10 +29,10 @@ def rule(name, action, when="tx.amount > 0", mode="live", **changes):
     return msgspec.convert(said, Rule)
 
 
-def policy(*rules, entries=(), config=CONFIG, before=None):
+def policy(*rules, entries=(), config=CONFIG):
     compiled = compile_rules(RuleSet(rules), PLAN)
     listed = [ListEntry(kind, "card_id", value, "known", "ana", 0) for kind, value in entries]
-    return Policy(config, compiled, Lists.of(listed, READER.schema, READER.read_entity), before)
+    return Policy(config, compiled, Lists.of(listed, READER.schema, READER.read_entity))
 
 
 def batch(count=1, **changes):
@@ -137,7 +137,8 @@ def test_a_limit_goes_on_where_it_stands_when_the_rules_are_published_anew():
     """Of a rule of the same name; what the new policy uses does not count in the old one."""
     old = policy(rule("eager", "block", limit_per_minute=3))
     judge(old, [0.1] * 2)
-    new = policy(rule("eager", "block", limit_per_minute=4), rule("other", "review"), before=old)
+    new = policy(rule("eager", "block", limit_per_minute=4), rule("other", "review"))
+    new.succeed(old)
     assert outcomes(judge(new, [0.1] * 3)) == ["block", "block", "review"]
     assert outcomes(judge(old, [0.1] * 2)) == ["block", "approve"]
 

@@ -71,7 +71,6 @@ class Policy:
         config: PolicyConfig,
         rules: Rules | None = None,
         lists: Lists | None = None,
-        before: Policy | None = None,
     ) -> None:
         """Make a policy.
 
@@ -79,14 +78,17 @@ class Policy:
             config: The thresholds and the fallback.
             rules: Compiled for the features that `judge` will get.
             lists: Of the schema of the batches that it will get.
-            before: The policy whose place it takes: the rules' limits go on where they stand there.
         """
         self.config = config
         self._thresholds = np.array([config.review, config.block])
         self._fallback = OUTCOMES.index(config.fallback)
         self._rules = rules if rules is not None and rules.rules else None
         self._lists = lists if lists is not None and lists.entries else None
-        self.limits: RateLimits = RateLimits() if before is None else before.limits.copy()
+        self.limits = RateLimits()
+
+    def succeed(self, before: Policy) -> None:
+        """Take the place of another policy: what its rules have used of their limits is used."""
+        self.limits = before.limits.copy()
 
     def judge(self, batch: Batch, features: Floats, scores: Floats | None, now_us: Times) -> Verdict:
         """Return the outcomes of N transactions, and what lists and rules had to do with them.

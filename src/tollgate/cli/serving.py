@@ -158,15 +158,15 @@ def _card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumber
 
 
 def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
-    def policy(bundle: Bundle, standing: Standing, before: Policy | None) -> Policy:
-        return policy_of(bundle, standing.entries, standing.rules, key, before)
+    def policy(bundle: Bundle, standing: Standing) -> Policy:
+        return policy_of(bundle, standing.entries, standing.rules, key)
 
     def recovery(bundle: Bundle, ledger: Ledger) -> Recovery:
         plan = plan_of(bundle)
         return Recovery(plan, reader, ledger, snapshots_of(settings, plan, key))
 
     return Makers(
-        judge=lambda bundle, standing: judge_of(bundle, policy(bundle, standing, None)),
+        judge=lambda bundle, standing: judge_of(bundle, policy(bundle, standing)),
         policy=policy,
         plan=plan_of,
         recovery=recovery,

@@ -21,6 +21,7 @@ from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.control import ListEntry
+from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
 from tollgate.features import FeaturePlan
 from tollgate.features.payments import PAYMENT_FEATURES
@@ -130,7 +131,6 @@ def policy_of(
     entries: Sequence[ListEntry] = (),
     rules: bytes | None = None,
     key: bytes | None = None,
-    before: Policy | None = None,
 ) -> Policy:
     """Return a bundle's thresholds with lists and rules.
 
@@ -139,17 +139,23 @@ def policy_of(
         entries: Of lists.
         rules: A rule set, JSON.
         key: What entity ids are hashed under, where there are entries.
-        before: The policy whose place it takes.
 
     Raises:
-        TollgateError: The rules do not fit the bundle.
+        ConfigError: The rules do not fit the bundle.
     """
-    compiled = compile_rules(rule_set_of(rules), plan_of(bundle))
+    try:
+        compiled = compile_rules(rule_set_of(rules), plan_of(bundle))
+    except ConfigError as error:
+        raise ConfigError(
+            error.code,
+            f"the published rules do not fit bundle {bundle.id}: {error.message}; change them with 'tollgate rules "
+            "publish', or give the bundle the feature",
+        ) from None
     lists = None
     if entries:
         assert key is not None
         lists = Lists.of(entries, bundle.manifest.schema_, partial(entity_key, key=HashKey.of(key)))
-    return Policy(bundle.manifest.policy, compiled, lists, before)
+    return Policy(bundle.manifest.policy, compiled, lists)
 
 
 def policy_now(config: Config, bundle: Bundle, key: bytes) -> Policy:

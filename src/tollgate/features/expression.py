@@ -128,10 +128,13 @@ class Condition:
             raise self._error(tree, "expected a condition, which holds or does not, such as tx.amount > 500")
         self.expr = value
 
-    def error_at(self, expr: Expr, message: str) -> ConfigError | None:
-        """Return an error about a part of the expression, if that part stands in the text as such."""
-        found = self._places.get(id(expr))
-        return None if found is None else self._error(found[0], message)
+    def shows(self, expr: Expr) -> bool:
+        """Whether a part of the expression stands in the text as such, and is not what a method made."""
+        return id(expr) in self._places
+
+    def error_at(self, expr: Expr, message: str) -> ConfigError:
+        """Return an error about a part of the expression that the text `shows`."""
+        return self._error(self._places[id(expr)][0], message)
 
     def _tree(self) -> ast.expr:
         if not 0 < len(self.text) <= MAX_CHARACTERS:

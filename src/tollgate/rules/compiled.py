@@ -126,9 +126,9 @@ class _Names:
         schema = self._plan.schema
         return Schema({**schema.columns, **more, self.score: Column(Kind.NUMBER)}, schema.ignore)
 
-    def place(self, expr: Expr) -> int | None:
+    def place(self, column: str) -> int | None:
         """Return the place of the feature that a column stands for, if it stands for one."""
-        return self._places.get(expr.param["name"]) if expr.op == "column" else None
+        return self._places.get(column)
 
     def in_words(self, message: str) -> str:
         """Return a message of the compiler with the features' names in place of their columns."""
@@ -150,7 +150,7 @@ class _Names:
         place = self._known.get(expr.identity)
         if place is not None:
             return _column(self._columns[place])
-        if condition.error_at(expr, "") is not None:
+        if condition.shows(expr):
             seen = expr  # what stands in the text as such can be pointed at
         if "entity" in expr.param:
             names = self._plan.names
@@ -158,7 +158,7 @@ class _Names:
                 f"no feature of this bundle is '{seen.name}', and a rule reads only what the model does: use one of "
                 f"them, or add it to the features file and train{did_you_mean(seen.name, names)}"
             )
-            raise condition.error_at(seen, message) or ConfigError("bad_expression", message)
+            raise condition.error_at(seen, message)
         return replace(expr, args=tuple(self._resolve(condition, arg, seen) for arg in expr.args))
 
 
@@ -174,30 +174,32 @@ def compile_rules(rule_set: RuleSet, plan: FeaturePlan) -> Rules:
         ConfigError: A condition cannot be read or computed; the message names the rule and the place.
     """
     names = _Names(plan)
-    exprs = {}
-    for rule in rule_set.rules:
-        try:
-            exprs[rule.name] = _checked(names, rule)
-        except ConfigError as error:
-            raise ConfigError("bad_rule", f"rule '{rule.name}', when: {error.message}", column=rule.name) from None
+    exprs = {rule.name: _meaning(names, rule) for rule in rule_set.rules}
     active = [rule for rule in rule_set.rules if rule.mode != RuleMode.OFF]
     if not active:
         return Rules((), None, (), ())
-    read = [[names.place(node) for node in nodes(exprs[rule.name])] for rule in active]
-    used = sorted({place for one in read for place in one if place is not None})
-    program = compile_plan([exprs[rule.name] for rule in active], names.schema(used), plan.money_scale)
-    scored = [any(n.op == "column" and n.param["name"] == names.score for n in nodes(exprs[r.name])) for r in active]
-    return Rules(active, program, used, scored)
+    columns = [_columns([exprs[rule.name]]) for rule in active]
+    program, used = _program([exprs[rule.name] for rule in active], names)
+    return Rules(active, program, used, [names.score in one for one in columns])
 
 
-def _checked(names: _Names, rule: Rule) -> Expr:
-    """Return what a rule means, under its name; it compiles by itself, so that an error names it."""
-    expr = names.resolve(Condition(rule.when, names.vocabulary)).named(rule.name)
-    places = (names.place(node) for node in nodes(expr))
-    schema = names.schema(sorted({place for place in places if place is not None}))
+def _meaning(names: _Names, rule: Rule) -> Expr:
+    """Return what a rule means, under its name; it is compiled by itself once, so that an error names it."""
     try:
-        compile_plan([expr], schema, names.money_scale)
+        expr = names.resolve(Condition(rule.when, names.vocabulary)).named(rule.name)
+        _program([expr], names)
     except ConfigError as error:
         message = names.in_words(error.message.removeprefix(f"feature '{rule.name}': "))
-        raise ConfigError(error.code, message) from None
+        raise ConfigError("bad_rule", f"rule '{rule.name}', when: {message}", column=rule.name) from None
     return expr
+
+
+def _columns(exprs: Sequence[Expr]) -> set[str]:
+    """Return the columns that some expressions read."""
+    return {node.param["name"] for expr in exprs for node in nodes(expr) if node.op == "column"}
+
+
+def _program(exprs: Sequence[Expr], names: _Names) -> tuple[FeaturePlan, list[int]]:
+    """Return a program without state for some expressions, and the places of the features that it reads, in order."""
+    used = sorted(place for column in _columns(exprs) if (place := names.place(column)) is not None)
+    return compile_plan(exprs, names.schema(used), names.money_scale), used

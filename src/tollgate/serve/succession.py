@@ -50,14 +50,14 @@ class Makers:
 
     Attributes:
         judge: From a bundle and what is set.
-        policy: Likewise; takes over the state of the policy before it.
+        policy: Likewise.
         plan: The features of a bundle.
         recovery: Rebuilds the state of a bundle's features from a ledger.
         follow: Opens the ledger to read it beside the scorer.
     """
 
     judge: Callable[[Bundle, Standing], Judge]
-    policy: Callable[[Bundle, Standing, Policy | None], Policy]
+    policy: Callable[[Bundle, Standing], Policy]
     plan: Callable[[Bundle], FeaturePlan]
     recovery: Callable[[Bundle, Ledger], Recovery]
     follow: Callable[[], Ledger]
@@ -181,11 +181,12 @@ class Succession:
 
     def _take_controls(self) -> None:
         standing = Standing.read(self._controls, self._standing.keys)
-        self._makers.policy(self._bundle, standing, None)  # raises here, in this thread, if the rules do not fit
+        bundle = self._bundle
+        policy = self._makers.policy(bundle, standing)  # compiled in this thread: the scorer's must not wait for it
         self._standing = standing
 
         def replace_policy(scorer: Scorer) -> None:
-            policy = self._makers.policy(self._bundle, standing, scorer.judge.policy)
+            policy.succeed(scorer.judge.policy)
             scorer.install(replace(scorer.judge, policy=policy))
             LOG.info("lists, rules and keys of version %d", standing.version)
 
@@ -199,12 +200,11 @@ class Succession:
 
         def take_over(scorer: Scorer) -> None:
             before = scorer.judge
-            policy = self._makers.policy(bundle, self._standing, before.policy)
+            judge.policy.succeed(before.policy)
             if arrivals is None:
-                scorer.install(replace(judge, policy=policy))
+                scorer.install(judge)
             else:
-                recovery = self._makers.recovery(bundle, self._ledger)
-                scorer.install_with(replace(judge, policy=policy), recovery, arrivals)
+                scorer.install_with(judge, self._makers.recovery(bundle, self._ledger), arrivals)
             shadow = scorer.shadow
             if shadow is not None and (
                 shadow.bundle == bundle.id or (arrivals is not None and shadow.arrivals is None)
