@@ -87,7 +87,7 @@ def run(name: str, ground: Ground, sizes: Sizes) -> Row:
     try:
         return SCENARIOS[name](ground, sizes)
     except NotRunError as error:
-        return Row(name, "", "", f"not run: {error}", None)
+        return Row(name, "", "", str(error), None)
     except BrokenError as error:
         return Row(name, "", "each request is answered", f"a connection broke: {error}", held=False)
 

@@ -13,7 +13,6 @@ from benchmarks.faults.ground import BUNDLES, Ground, array_of
 from benchmarks.faults.refused import refused_start
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
-from benchmarks.serving.process import NotRunError
 
 _BEFORE, _AFTER = 400, 60  # transactions
 _NOTICE_S = 4.0  # in which a server notices another champion
@@ -98,11 +97,7 @@ def bundle_promoted(ground: Ground, _sizes: Sizes) -> Row:
     flip(bad.path / "model.onnx")
     with Server(folder) as server:
         client = server.client()
-        try:
-            refusal = interface.promote(server.internal(), bad.id)
-            asked, refused = f"{refusal.status} {refusal.code}", refusal.code == "damaged_bundle"
-        except NotRunError as error:
-            asked, refused = str(error), False
+        refusal = interface.promote(server.internal(), bad.id)
         interface.point_at(registry, bad.id)
         time.sleep(_NOTICE_S)
         answers = [client.predict(ground.traffic.body(place)) for place in range(_AFTER)]
@@ -111,7 +106,7 @@ def bundle_promoted(ground: Ground, _sizes: Sizes) -> Row:
     return Row(
         "a damaged bundle is promoted",
         "by the internal port, and by the pointer in the registry; while it decides",
-        "refused with damaged_bundle; the old champion goes on",
-        f"{asked}; {by_old} of {len(answers)} decided by the old one",
-        held=refused and by_old == len(answers),
+        f"refused with {interface.DAMAGED_BUNDLE}; the old champion goes on",
+        f"{refusal.status} {refusal.code}; {by_old} of {len(answers)} decided by the old one",
+        held=refusal.code == interface.DAMAGED_BUNDLE and by_old == len(answers),
     )

@@ -8,22 +8,21 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.faults import interface
 from benchmarks.faults.audit import audit, observed_us
 from benchmarks.faults.ground import Ground, Source
 from benchmarks.faults.load import Load, transactions_of
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
-from benchmarks.serving.material import environment, tollgate_command
-from benchmarks.serving.process import NotRunError, finished
+from benchmarks.serving.process import NotRunError
 
 JUMP_S = 3600
 _TOLD_S = 60  # of the jump: what the servers' own work may take away from it
 _CLIENTS, _BEFORE_S, _AFTER_S = 3, 1.5, 3.0
-_RATE_PER_S = 20  # of the key
+_RATE_PER_S, _ANY_RATE_PER_S = 20, 1_000_000  # of the keys
 _PACED, _PACE_S = 30, 0.1  # requests after the jump, at half that rate
 _S_US = 1_000_000
 _LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
-_LIMIT_S = 60.0
 
 
 def jump(ground: Ground, _sizes: Sizes) -> Row:
@@ -38,8 +37,9 @@ def jump(ground: Ground, _sizes: Sizes) -> Row:
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    headers = {"Authorization": f"Bearer {_key(folder, 'load', 1_000_000)}"}
-    slow = {"Authorization": f"Bearer {_key(folder, 'paced', _RATE_PER_S)}"}
+    config = folder / "tollgate.toml"
+    headers = interface.api_key(config, "load", _ANY_RATE_PER_S)
+    slow = interface.api_key(config, "paced", _RATE_PER_S)
     source = Source(ground.traffic)
     with Server(folder, extra=fake) as server:
         with Load(server, source, _CLIENTS, headers=headers) as load:
@@ -83,10 +83,3 @@ def _set(path: Path, offset_s: int) -> None:
     beside = path.with_suffix(".new")
     beside.write_text(f"{offset_s:+d}\n")
     shutil.move(beside, path)
-
-
-def _key(folder: Path, name: str, rate: int) -> str:
-    """Make an API key in the ledger of a folder and return it."""
-    arguments = ["keys", "create", "--name", name, "--scope", "score", "--rate", str(rate), "--by", "operator"]
-    command = tollgate_command(*arguments, "--config", str(folder / "tollgate.toml"))
-    return finished(command, "'tollgate keys create'", _LIMIT_S, environment()).strip()

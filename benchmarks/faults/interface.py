@@ -9,8 +9,8 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.faults.client import Answer, Client
-from benchmarks.serving.material import tollgate_command
-from benchmarks.serving.process import NotRunError
+from benchmarks.serving.material import environment, tollgate_command
+from benchmarks.serving.process import NotRunError, finished
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import ServeConfig
 from tollgate.errors import EXIT_UNAVAILABLE
@@ -22,9 +22,11 @@ MAX_WAITING = ServeConfig().max_waiting
 REFUSED_EXIT = EXIT_UNAVAILABLE
 ERROR_LINE = "error ("
 LEDGER_FAILED, NOT_READY, OVERLOADED = "ledger_failed", "not_ready", "overloaded"
+DAMAGED_BUNDLE = "damaged_bundle"
 REBUILT = "rebuild the state from the ledger"
 BREAKER = "tollgate_model_breaker_open"
 HAS_INTERNAL = "internal_port" in ServeConfig.__struct_fields__
+_COMMAND_LIMIT_S = 60.0
 NO_INTERNAL = "this server has no internal port"
 
 
@@ -38,6 +40,20 @@ def serve_table(**wanted: int | str) -> str:
     """Return the settings of [serve] that this server knows, as TOML."""
     known = {name: value for name, value in wanted.items() if name in ServeConfig.__struct_fields__}
     return "".join(f"{name} = {msgspec.json.encode(value).decode()}\n" for name, value in known.items())
+
+
+def api_key(config: Path, name: str, rate_per_s: int) -> dict[str, str]:
+    """Return the header of a new API key in a ledger; none where the server knows no keys.
+
+    Raises:
+        NotRunError: It could not be made.
+    """
+    if not HAS_INTERNAL:
+        return {}
+    options = ["--name", name, "--scope", "score", "--rate", str(rate_per_s), "--by", "operator"]
+    command = tollgate_command("keys", "create", *options, "--config", str(config))
+    key = finished(command, "'tollgate keys create'", _COMMAND_LIMIT_S, environment()).strip()
+    return {"Authorization": f"Bearer {key}"}
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.faults import interface
 from benchmarks.faults.server import Server
 
 _LIMIT_S = 90.0
-_SHOWN = 110  # characters of the line
+_SHOWN = 110  # last characters of the line
 
 
 class Refused(NamedTuple):
@@ -19,15 +20,15 @@ class Refused(NamedTuple):
     held: bool
 
 
-def refused_start(server: Server, names: str, user: int | None = None) -> Refused:
-    """Start a server that cannot start, as another user if one is given.
+def refused_start(server: Server, names: str, before: Sequence[str] = ()) -> Refused:
+    """Start a server that cannot start.
 
     Args:
         server: Not started.
         names: What the line must speak of.
-        user: Its number.
+        before: A command that runs the one after it.
     """
-    process = server.spawn(user)
+    process = server.spawn(before)
     try:
         code = process.wait(_LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -37,4 +38,4 @@ def refused_start(server: Server, names: str, user: int | None = None) -> Refuse
     trace = "Traceback" in server.log
     held = code == interface.REFUSED_EXIT and len(lines) == 1 and names in lines[0] and not trace
     line = lines[-1] if lines else (server.log.strip().splitlines() or ["nothing"])[-1]
-    return Refused(f"exit code {code}, {'a traceback, ' if trace else ''}'{line[:_SHOWN]}'", held)
+    return Refused(f"exit code {code}, {'a traceback, ' if trace else ''}'{line[-_SHOWN:]}'", held)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -63,20 +63,19 @@ class Server:
             time.sleep(_PAUSE_S)
         raise NotRunError(f"the server was not ready after {READY_LIMIT_S:.0f} s: {self.log[-_LOG_TAIL:]}")
 
-    def spawn(self, user: int | None = None) -> subprocess.Popen[bytes]:
-        """Start it, as another user if one is given, and do not wait."""
+    def spawn(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start it and do not wait; `before` is a command that runs the one after it."""
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         command = interface.serve_command(self.folder / "tollgate.toml", self.port, self.internal_port)
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
-                command if self._core is None else pinned(self._core, command),
+                [*before, *(command if self._core is None else pinned(self._core, command))],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment(), **self._extra},
                 start_new_session=True,
-                user=user,
             )
         return self.process
 
