@@ -36,7 +36,7 @@ def snapshot(ground: Ground, _sizes: Sizes) -> Row:
     first = ground.folder("snapshot", deadline_ms=interface.NO_DEADLINE_MS)
     bundle = interface.champion(first / BUNDLES)
     with Server(first) as server:
-        server.client().predict(array_of(ground.traffic, 0, _BEFORE))
+        server.predict(array_of(ground.traffic, 0, _BEFORE))
     damages: dict[str, Callable[[Path], None]] = {
         "intact": lambda _path: None,
         "one bit flipped": flip,
@@ -97,7 +97,8 @@ def bundle_promoted(ground: Ground, _sizes: Sizes) -> Row:
     flip(bad.path / "model.onnx")
     with Server(folder) as server:
         client = server.client()
-        refusal = interface.promote(server.internal(), bad.id)
+        with server.internal() as internal:
+            refusal = interface.promote(internal, bad.id)
         interface.point_at(registry, bad.id)
         time.sleep(_NOTICE_S)
         answers = [client.predict(ground.traffic.body(place)) for place in range(_AFTER)]

@@ -7,7 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 LIMIT_S = 30.0
 _MS = 1e3
@@ -41,6 +41,12 @@ class Client:
         """Connect at the first request, and again after each break."""
         self._headers = {**_JSON, **(headers or {})}
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def get(self, path: str) -> Answer:
         """Return the answer to a GET."""

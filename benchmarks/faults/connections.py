@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from benchmarks.faults.client import raw
-from benchmarks.faults.ground import Ground, Source, array_of
+from benchmarks.faults.ground import Ground, array_of
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
 from benchmarks.serving.traffic import head
@@ -20,9 +20,11 @@ from benchmarks.serving.traffic import head
 _SLOW_HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: " + b"x" * 200
 _BYTE_S = 1.0
 _READ = 65_536
-_HALF_CLOSED, _LEAVERS, _UNREAD = 20, 200, 40  # connections
-_PIPELINED = 64  # requests on a connection that reads nothing
-_UNREAD_ARRAY = 100  # transactions of each
+_HALF_CLOSED, _LEAVERS, _UNREAD = 20, 200, 8  # connections
+_PIPELINED = 40  # requests on a connection that reads nothing
+_UNREAD_ARRAY = 1_000  # transactions of each: in all more answers than the kernel's buffers hold
+_SEND_S = 2.0  # that such a connection tries to send
+_BUSY_LIMIT_S = 60.0  # in which what they asked for is decided
 _MEMORY_MIB = 256.0  # that those who do not read may cost
 _SETTLE_S = 1.0
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close sends a reset
@@ -142,21 +144,20 @@ def leavers(ground: Ground, _sizes: Sizes) -> Row:
 def unread(ground: Ground, sizes: Sizes) -> Row:
     """Ask for much, and read nothing."""
     folder = ground.folder("unread")
-    source = Source(ground.traffic, sizes=(_UNREAD_ARRAY,))
+    body = array_of(ground.traffic, 0, _UNREAD_ARRAY)
     with Server(folder) as server, contextlib.ExitStack() as stack:
+        server.predict(body)
         before = server.memory_mib
         for _ in range(_UNREAD):
-            one = stack.enter_context(raw(server.port))
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            one.setblocking(False)
+            one = stack.enter_context(raw(server.port, _SEND_S))
             with contextlib.suppress(OSError):  # the server stops reading: that is what is asked of it
                 for _ in range(_PIPELINED):
-                    body = source.body()[0]
                     one.sendall(head(len(body)) + body)
-        client, others = server.client(), []
+        client, others = server.client(_BUSY_LIMIT_S), []
+        client.predict(ground.traffic.body(_UNREAD_ARRAY))
         begun = time.monotonic()
         while time.monotonic() - begun < sizes.unread_s:
-            others.append(client.predict(array_of(ground.traffic, source.handed_out + len(others), 1)))
+            others.append(client.predict(ground.traffic.body(_UNREAD_ARRAY + len(others))))
             time.sleep(0.02)
         client.close()
         grown = server.memory_mib - before

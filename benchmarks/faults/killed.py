@@ -19,7 +19,7 @@ DURABILITIES = ("fsync", "os")
 
 
 class _Tally:
-    """What is counted over all rounds of one durability."""
+    """What is counted over all rounds."""
 
     def __init__(self) -> None:
         self.acknowledged: list[Sent] = []
@@ -29,40 +29,32 @@ class _Tally:
 
 def kill(ground: Ground, sizes: Sizes) -> Row:
     """Kill the server while it decides, start it on the same ledger, and send everything again."""
-    rounds = [sizes.rounds - sizes.rounds // 2, sizes.rounds // 2]
-    tallies, audits = [], []
-    for durability, count in zip(DURABILITIES, rounds, strict=True):
-        if not count:
-            continue
-        folder = ground.folder(f"kill-{durability}", durability)
-        tally = _Tally()
-        source, rng = Source(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
-        server = Server(folder)
-        try:
-            server.start()
-            for turn in range(count):
-                ground.say(f"kill -9, durability {durability}: {turn + 1} of {count}")
-                _round(server, source, rng, tally)
-            tally.lost += send_again(server, tally.acknowledged)  # those of all rounds, after the last
-        finally:
-            server.stop()
-        found = audit(folder)
-        tally.doubled += found.repeated
-        tallies.append(tally)
-        audits.append(found)
-    lost, doubled = sum(one.lost for one in tallies), sum(one.doubled for one in tallies)
-    differ = sum(one.features_differ + one.state_differs for one in audits)
-    acknowledged = sum(transactions_of(one.acknowledged) for one in tallies)
-    in_flight = sum(one.in_flight for one in tallies)
+    folder = ground.folder("kill")
+    tally = _Tally()
+    source, rng = Source(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
+    server = Server(folder)
+    try:
+        server.start()
+        for turn in range(sizes.rounds):
+            ground.say(f"kill -9: {turn + 1} of {sizes.rounds}")
+            ground.configure(folder, DURABILITIES[(turn + 1) % len(DURABILITIES)])  # of the round after
+            _round(server, source, rng, tally)
+        tally.lost += send_again(server, tally.acknowledged)  # those of all rounds, after the last
+    finally:
+        server.stop()
+    found = audit(folder)
+    doubled = tally.doubled + found.repeated
+    differ = found.features_differ + found.state_differs
+    acknowledged = transactions_of(tally.acknowledged)
     return Row(
         "kill -9",
-        f"{sizes.rounds} times at a random moment of the load of {CLIENTS} clients, durability fsync and os",
+        f"{sizes.rounds} times at a random moment of the load of {CLIENTS} clients, durability fsync and os in turn",
         "what was acknowledged gets the same bytes again, what was on its way is decided once, features and state are "
         "those of one uninterrupted run, bit for bit",
-        f"{acknowledged:,} transactions acknowledged, {in_flight:,} on their way: {lost} lost, {doubled} doubled, "
-        f"{differ} differ",
-        held=not (lost or doubled or differ) and acknowledged > 0,
-        figures={"kill_rounds": sizes.rounds, "lost": lost, "doubled": doubled, "state_differs": differ},
+        f"{acknowledged:,} transactions acknowledged, {tally.in_flight:,} of them after they had been on their way: "
+        f"{tally.lost} lost, {doubled} doubled, {differ} differ",
+        held=not (tally.lost or doubled or differ) and acknowledged == found.transactions > 0,
+        figures={"kill_rounds": sizes.rounds, "lost": tally.lost, "doubled": doubled, "state_differs": differ},
     )
 
 

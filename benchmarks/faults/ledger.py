@@ -129,7 +129,7 @@ def read_only(ground: Ground, _sizes: Sizes) -> Row:
         folder = ground.folder(f"read-only-{name}")
         if name == "file":
             with Server(folder) as server:
-                server.client().predict(array_of(ground.traffic, 0, 10))
+                server.predict(array_of(ground.traffic, 0, 10))
             (folder / DATABASE).chmod(0o444)
         else:
             folder.chmod(0o555)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.faults import interface
-from benchmarks.faults.client import BrokenError, Client
+from benchmarks.faults.client import LIMIT_S, Answer, BrokenError, Client
 from benchmarks.serving.material import environment
 from benchmarks.serving.process import NotRunError, free_port, pinned, stop
 
 READY_LIMIT_S = 90.0
 COMPILE_LIMIT_S = 300.0
-_PAUSE_S = 0.05
+_PAUSE_S, _PROBE_LIMIT_S = 0.05, 5.0
 _LOG_TAIL = 500  # last characters
 _MIB = 1 << 20
 
@@ -101,7 +101,7 @@ class Server:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
 
-    def client(self, limit_s: float = 30.0, headers: Mapping[str, str] | None = None) -> Client:
+    def client(self, limit_s: float = LIMIT_S, headers: Mapping[str, str] | None = None) -> Client:
         """Return a new client of the public port."""
         return Client(self.port, limit_s, headers)
 
@@ -111,21 +111,21 @@ class Server:
 
     def ready(self) -> int:
         """Return the status of /health/ready, 0 where nothing answers."""
-        client = self.client(5.0)
-        try:
-            return client.get("/health/ready").status
-        except BrokenError:
-            return 0
-        finally:
-            client.close()
+        with self.client(_PROBE_LIMIT_S) as client:
+            try:
+                return client.get("/health/ready").status
+            except BrokenError:
+                return 0
 
     def health(self) -> interface.Health:
         """Return what it counts."""
-        client = self.client()
-        try:
+        with self.client() as client:
             return interface.health(client)
-        finally:
-            client.close()
+
+    def predict(self, body: bytes, limit_s: float = LIMIT_S) -> Answer:
+        """Return the answer to one body, over a connection of its own."""
+        with self.client(limit_s) as client:
+            return client.predict(body)
 
     def kill(self) -> None:
         """End it as a power cut does for the process: SIGKILL."""
@@ -147,12 +147,9 @@ def warm_up(folder: Path, body: bytes) -> None:
         NotRunError: It decided nothing in time.
     """
     with Server(folder) as server:
-        client = server.client(COMPILE_LIMIT_S)
         try:
-            answer = client.predict(body)
+            answer = server.predict(body, COMPILE_LIMIT_S)
         except BrokenError as error:
             raise NotRunError(f"the first decision: {error}") from None
-        finally:
-            client.close()
         if answer.status != 200:
             raise NotRunError(f"the first decision: expected 200, but got {answer.status} {answer.code}")
