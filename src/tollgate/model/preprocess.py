@@ -106,7 +106,8 @@ class Preprocess(nn.Module):
             features: float64 (B, F); NaN is missing. Kept in float64 until here: a category's code and a large
                 sum do not fit float32.
         """
-        return self._numbers(features[:, self.numeric]), self._places(features[:, self.categories])
+        numbers = features if self._categories == 0 else features[:, self.numeric]  # all of them are numeric then
+        return self._numbers(numbers), self._places(features[:, self.categories])
 
     def _numbers(self, values: Tensor) -> Tensor:
         if self._numeric == 0:

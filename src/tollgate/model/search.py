@@ -57,7 +57,9 @@ class _Locate(torch.autograd.Function):
 
     @staticmethod
     def symbolic(graph: Any, values: Any, table: Any) -> Any:
-        return graph.op(f"{PLACEHOLDER}::Locate", values, table)
+        place = graph.op(f"{PLACEHOLDER}::Locate", values, table)
+        place.setType(values.type().with_dtype(torch.float32))  # else the shapes after it are not known
+        return place
 
 
 def as_trees(model: onnx.ModelProto) -> None:
