@@ -119,10 +119,10 @@ class FailingLedger(Ledger):
 
     full = False
 
-    def append(self, group):
+    def append(self, group, hashes=None):
         if self.full:
             raise LedgerError("ledger_failed", "disk full")
-        super().append(group)
+        super().append(group, hashes)
 
 
 def test_what_could_not_be_recorded_is_recorded_before_anything_else_is_decided(open_ledger, tmp_path):

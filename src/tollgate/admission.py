@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tollgate.codec import text_of
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
 from tollgate.intake import TransactionReader, check_unique
-from tollgate.pan import guard, hashed, refusal_of
+from tollgate.pan import guard, hashed, refusal_of, suspicious
 from tollgate.rows import Row
 from tollgate.transaction import Batch
 
@@ -99,31 +100,33 @@ class Admission:
             for one in submissions:
                 rows += one.rows
                 starts.append(len(rows))
-        errors = self._guard(rows)
         bodies = [self._reader.body(row) for row in rows]
+        errors = self._guard(rows, bodies) if self._guarded else {}
         converted = self._reader.convert(rows)
-        batch, found = converted.batch, converted.errors
-        errors = found | errors if errors else found
+        batch = converted.batch
+        errors = converted.errors | errors if errors else converted.errors
         self._check_times(batch, errors)
         refused = (
             {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
         )
         return Admitted(batch, bodies, starts, refused)
 
-    def _guard(self, rows: Sequence[Row]) -> dict[int, InputError]:
-        """Hash raw card numbers in place, or return the errors that refuse them."""
+    def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
+        """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""
         errors: dict[int, InputError] = {}
-        for name, field in self._guarded:
-            texts = [
-                value if type(value := getattr(row, field)) is str else "" if value is None else str(value)
-                for row in rows
-            ]
-            for place in guard(texts):
-                assert self._card_numbers is not None
-                if self._card_numbers.key is None:
-                    errors[place] = refusal_of(name, texts[place])
+        assert self._card_numbers is not None
+        key = self._card_numbers.key
+        for place in suspicious(bodies):
+            row = rows[place]
+            values = [(name, field, getattr(row, field)) for name, field in self._guarded]
+            texts = [_as_text(value) for _, _, value in values]
+            for found in guard(texts):
+                name, field, _ = values[found]
+                if key is None:
+                    errors.setdefault(place, refusal_of(name, texts[found]))
                 else:
-                    setattr(rows[place], field, hashed(texts[place], self._card_numbers.key))
+                    setattr(row, field, hashed(texts[found], key))
+                    bodies[place] = self._reader.body(row)
         return errors
 
     def _check_times(self, batch: Batch, errors: dict[int, InputError]) -> None:
@@ -160,3 +163,11 @@ class Admission:
                 except InputError as error:
                     refused[s] = error
         return refused
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as an id is read, or nothing where it cannot be: the conversion says so."""
+    try:
+        return "" if value is None else text_of(value)
+    except InputError:
+        return ""

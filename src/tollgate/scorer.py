@@ -168,7 +168,8 @@ class Scorer:
         self._caught_up()
         self._record_the_rest()
         admitted = self._admission.admit(submissions)
-        known = self._ledger.find(admitted.batch.ids)
+        hashes = self._ledger.hashes(admitted.batch.ids)
+        known = self._ledger.find(admitted.batch.ids, hashes)
         refused: dict[int, TollgateError] = dict(admitted.refused)
         fresh = self._fresh(submissions, admitted, known, refused)
         answers: dict[str, bytes] = {}
@@ -183,7 +184,8 @@ class Scorer:
             shadow = None if self.shadow is None else self.shadow.scores(batch, features)
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
-            self._record(batch, bodies, made, features, judgement, shadow)
+            self._keep(batch, bodies, made, features, judgement, shadow)
+            self._record_the_rest(hashes if fresh is None else hashes[fresh])
             answers = dict(zip(batch.ids, made, strict=True))
         results = self._results(submissions, admitted, known, refused, answers)
         done = time.perf_counter()
@@ -273,7 +275,7 @@ class Scorer:
             self._arrivals = None  # the features have counted what is not recorded
             raise
 
-    def _record(
+    def _keep(
         self,
         batch: Batch,
         bodies: Sequence[bytes],
@@ -284,25 +286,24 @@ class Scorer:
     ) -> None:
         counts = np.bincount(judgement.outcomes, minlength=len(Outcome)).tolist()
         self._unrecorded = Group(
-            ids=list(batch.ids),
+            ids=batch.ids,
             effective_us=batch.time_us,
             observed_us=self._clock_us(),
-            bodies=list(bodies),
+            bodies=bodies,
             answers=answers,
             features=features,
             bundle=self._judge.bundle,
             counts=Counts._make([*counts, sum(judgement.degraded.values())]),
             shadow=shadow,
         )
-        self._record_the_rest()
 
-    def _record_the_rest(self) -> None:
-        """Make durable what the features have counted."""
+    def _record_the_rest(self, hashes: NDArray[np.uint64] | None = None) -> None:
+        """Make durable what the features have counted; `hashes` of ids that are known to be new save a look."""
         group = self._unrecorded
         if group is None:
             return
         try:
-            self._ledger.append(group)
+            self._ledger.append(group, hashes)
         except LedgerError as error:
             if error.code != RECORDED or not self._doubtful:
                 self._doubtful = True

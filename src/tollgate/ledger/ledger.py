@@ -157,13 +157,21 @@ class Ledger:
                 sums = connection.execute(_SUMS.where(GROUPS.c.first > mark.last)).one()
         return Counts(*(before + int(more or 0) for before, more in zip(mark.counts, sums, strict=True)))
 
-    def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
+    def hashes(self, ids: Sequence[str]) -> Hashes:
+        """Return the hashes of N ids, uint64 (N,), for callers that need them more than once."""
+        return self._hash_ids(ids, self._key)
+
+    def find(self, ids: Sequence[str], hashes: Hashes | None = None) -> dict[str, Recorded]:
         """Return what is recorded of those of `ids` that are known and not archived.
+
+        Args:
+            ids: The ids.
+            hashes: Theirs, if they are there already.
 
         Raises:
             LedgerError: It could not be read.
         """
-        return self._find(ids, self._hash_ids(ids, self._key))
+        return self._find(ids, self.hashes(ids) if hashes is None else hashes)
 
     def _find(self, ids: Sequence[str], hashes: Hashes) -> dict[str, Recorded]:
         if self._stale:
@@ -171,15 +179,23 @@ class Ledger:
         numbers = self._index().find(hashes)
         return self._verified(ids, hashes, numbers) if numbers.any() else {}
 
-    def append(self, group: Group) -> None:
+    def append(self, group: Group, hashes: Hashes | None = None) -> None:
         """Record transactions and their decisions, all or none, durably, in this order.
+
+        Args:
+            group: The transactions.
+            hashes: Of their ids, from a caller that has just looked for them and found none, and knows that none
+                comes twice: it is not looked again.
 
         Raises:
             LedgerError: Nothing was recorded.
         """
         if self._appender is None or self._checkpoints is None:
             raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
-        hashes = self._new(group.ids)
+        if hashes is None:
+            hashes = self._new(group.ids)
+        else:
+            self._index().check_room(len(hashes))
         row = _row(group, self._last + 1, hashes)
         try:
             self._appender.append(*row)
