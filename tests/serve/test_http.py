@@ -301,6 +301,26 @@ def test_a_body_that_is_too_long_is_drained_so_that_the_answer_is_read():
             assert codes(running.talk(raw)) == [(413, "body_too_large")]
 
 
+def test_unfinished_bodies_are_bounded_together_and_give_back_what_they_held():
+    """Many slow clients do not fill the memory; once one is done another may send."""
+    head = POST + b"Content-Length: 600\r\n\r\n"
+    with serving(limits=Limits(max_held_bytes=1000)) as running:
+        with running.connect() as slow:
+            slow.sendall(head + b"x" * 500)
+            while running.server._gates[0].held_bytes != 500:
+                time.sleep(0.01)
+            with running.connect() as other:
+                other.sendall(head)
+                time.sleep(0.05)
+                other.sendall(b"x" * 550)
+                assert codes(read_all(other)) == [(503, "overloaded")]
+            slow.sendall(b"x" * 100)
+            slow.shutdown(socket.SHUT_WR)
+            assert codes(read_all(slow)) == [OK]
+        assert running.server._gates[0].held_bytes == 0
+        assert codes(running.talk(head + b"x" * 600)) == [OK]
+
+
 def test_what_is_drained_is_bounded():
     """A client that goes on sending after the last answer is dropped."""
     with (

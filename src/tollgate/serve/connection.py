@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
         self._since_s = 0.0  # of the present state
         self._unread_since_s = 0.0
         self._drained_bytes = 0
+        self._held_bytes = 0  # of the unfinished body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -111,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._ended = self._closing = True
         self.waiting.clear()
         self._buffer = b""
+        self._release()
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
@@ -255,6 +257,7 @@ class Connection(asyncio.Protocol):
     def _take_body(self, head: Head, data: bytes, at: int, now_s: float) -> int:
         """Take what there is of a body; return where that ends."""
         if self._chunks is not None:
+            self._hold(len(data) - at)
             rest = self._chunks.feed(data[at:] if at else data)
             if rest is None:
                 return len(data)
@@ -262,14 +265,28 @@ class Connection(asyncio.Protocol):
             self._chunks = None
         else:
             end = min(at + head.length - len(self._body), len(data))
+            self._hold(end - at)
             self._body += data[at:end]
             if len(self._body) < head.length:
                 return end
             body, at = bytes(self._body), end
             self._body = bytearray()
         self._head = None
+        self._release()
         self._dispatch(head, body, now_s)
         return at
+
+    def _hold(self, more_bytes: int) -> None:
+        """Note that an unfinished body grows, if all of them together may."""
+        gate, most = self.gate, self._limits.max_held_bytes
+        if gate.held_bytes + more_bytes > most:
+            raise RefusedError(503, "overloaded", f"unfinished bodies fill {most} bytes already; try again shortly")
+        self._held_bytes += more_bytes
+        gate.held_bytes += more_bytes
+
+    def _release(self) -> None:
+        self.gate.held_bytes -= self._held_bytes
+        self._held_bytes = 0
 
     def _dispatch(self, head: Head, body: bytes, now_s: float) -> None:
         gate = self.gate
@@ -298,6 +315,7 @@ class Connection(asyncio.Protocol):
         self._refused = True
         self._head = self._chunks = None
         self._body = bytearray()
+        self._release()
         exchange = Exchange(self, self.gate.time_s(), self.gate.new_id(), None)
         self.waiting.append(exchange)
         exchange.settle(answer)

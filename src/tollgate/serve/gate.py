@@ -42,6 +42,7 @@ class Gate:
         stopping: Set when no more requests are admitted.
         admitted: Requests that the application has and did not answer yet.
         connections: That are open.
+        held_bytes: Of the bodies that have not come whole.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Gate:
         self.stopping = False
         self.admitted = 0
         self.connections: set[Kept] = set()
+        self.held_bytes = 0
         self.time_s = loop.time
         self._answered = answered
         self._id_prefix = id_prefix

@@ -10,6 +10,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         max_body_bytes: Of a body, declared or in chunks; 413 `body_too_large`.
+        max_held_bytes: Of all bodies together that have not come whole; 503 `overloaded`.
         max_drained_bytes: Read and thrown away after the last request of a connection, so that a client that is still
             sending gets to read why; then it is no longer listened to.
         max_uri_bytes: Of the target in the request line; 414 `uri_too_long`.
@@ -26,6 +27,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_body_bytes: int = 4 << 20
+    max_held_bytes: int = 512 << 20
     max_drained_bytes: int = 16 << 20
     max_uri_bytes: int = 8 << 10
     max_header_bytes: int = 16 << 10
