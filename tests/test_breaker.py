@@ -6,6 +6,7 @@ import pytest
 
 from tollgate.breaker import Breaker
 from tollgate.errors import ModelError
+from tollgate.steps import run
 
 
 class Clock:
@@ -36,12 +37,12 @@ def fail():
 
 def code_of(breaker, work=lambda: 1, within_s=5.0):
     with pytest.raises(ModelError) as caught:
-        breaker.call(work, within_s)
+        run(breaker.call(work, within_s))
     return caught.value.code
 
 
 def test_a_call_returns_what_the_work_returns_from_another_thread(breaker):
-    assert breaker.call(threading.get_ident, 5.0) != threading.get_ident()
+    assert run(breaker.call(threading.get_ident, 5.0)) != threading.get_ident()
 
 
 def test_a_call_that_is_too_slow_is_given_up_and_the_next_waits_for_nobody(breaker):
@@ -49,9 +50,9 @@ def test_a_call_that_is_too_slow_is_given_up_and_the_next_waits_for_nobody(break
     assert code_of(breaker, end.wait, within_s=0.01) == "model_timeout"
     assert code_of(breaker) == "model_busy"
     end.set()
-    while breaker._given_up.empty():
+    while not breaker._given_up.ended:
         pass
-    assert breaker.call(lambda: "back", 5.0) == "back"
+    assert run(breaker.call(lambda: "back", 5.0)) == "back"
 
 
 def test_any_error_of_a_model_means_no_score(breaker):
@@ -70,7 +71,7 @@ def test_failures_in_a_row_open_it_and_after_the_rest_one_call_is_tried(breaker,
     assert code_of(breaker, lambda: tried.append(1)) == "breaker_open"
     assert not tried
     clock.now_s = 5.0
-    assert breaker.call(lambda: 7, 5.0) == 7
+    assert run(breaker.call(lambda: 7, 5.0)) == 7
     assert not breaker.is_open
 
 
@@ -78,5 +79,5 @@ def test_a_success_between_failures_keeps_it_closed(breaker):
     for _ in range(5):
         code_of(breaker, fail)
         code_of(breaker, fail)
-        breaker.call(lambda: 1, 5.0)
+        run(breaker.call(lambda: 1, 5.0))
     assert not breaker.is_open

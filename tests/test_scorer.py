@@ -39,6 +39,7 @@ from tollgate.recovery import Recovery
 from tollgate.rules import Rule, RuleMode, RuleSet, compile_rules
 from tollgate.schema import payment_schema
 from tollgate.shadow import Shadow
+from tollgate.steps import run
 
 
 @pytest.fixture
@@ -239,7 +240,7 @@ def test_a_bundle_with_other_features_takes_over_with_their_whole_history(ledger
     other = Recovery(plan, READER, ledger)
     prepared = other.recover()
     decide(scorer, submission(payment(5)))
-    scorer.install_with(judge(bundle="bundle-2", plan=plan), other, prepared)
+    run(scorer.install_with(judge(bundle="bundle-2", plan=plan), other, prepared))
     decide(scorer, submission(payment(6)))
     *_, (_, decision, blob) = ledger.decided()
     assert decision.bundle == "bundle-2"
@@ -260,10 +261,10 @@ def test_a_challenger_scores_the_same_transactions_and_changes_nothing(ledger):
 
 def test_the_canary_tells_a_model_that_answers_otherwise_than_when_it_was_loaded(ledger):
     scorer = make_scorer(ledger)
-    scorer.judge.check(5.0)
+    run(scorer.judge.check(5.0))
     broken = replace(scorer.judge, score=lambda features: (np.full(len(features), 0.9),) * 2)
     with pytest.raises(ModelError, match="expected a canary score"):
-        broken.check(5.0)
+        run(broken.check(5.0))
     assert ledger.transactions == 0
 
 
@@ -289,7 +290,7 @@ def test_lists_and_rules_decide_with_reasons_of_their_own_beside_those_of_the_sc
     policy = Policy(PolicyConfig(), compile_rules(RuleSet((watch,)), PLAN), lists)
     batch = READER.from_rows([payment(0), payment(1, amount=400.0), payment(2, card_id="card-9")])
     features = engine().observe(batch)
-    decisions = judge(policy=policy).judge(batch, features, NOW_US).decisions(batch, "bundle-1")
+    decisions = run(judge(policy=policy).judge(batch, features, NOW_US)).decisions(batch, "bundle-1")
     assert [one.outcome for one in decisions] == [Outcome.APPROVE, Outcome.REVIEW, Outcome.BLOCK]
     assert [one.reasons[0].code for one in decisions[1:]] == ["rule_watch", "list_block"]
     assert {"amount"} <= {reason.code for reason in decisions[1].reasons}
@@ -304,7 +305,7 @@ def test_one_payment_without_a_score_is_degraded_and_the_others_are_not():
         return points, sure
 
     batch = READER.from_rows([payment(0), payment(1)])
-    judgement = judge(half).judge(batch, engine().observe(batch), NOW_US)
+    judgement = run(judge(half).judge(batch, engine().observe(batch), NOW_US))
     first, second = judgement.decisions(batch, "bundle-1")
     assert judgement.degraded == {"bad_score": 1}
     assert (first.mode, first.score, first.outcome) == (Mode.DEGRADED, None, Outcome.REVIEW)

@@ -16,6 +16,7 @@ from tollgate.decision import Decision, Mode, Outcome, Reason
 from tollgate.errors import ModelError
 from tollgate.explain import Explainer
 from tollgate.policy import Policy
+from tollgate.steps import Steps
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Judge:
     breaker: Breaker
     canary: tuple[Floats, float] | None = None
 
-    def check(self, within_s: float) -> None:
+    def check(self, within_s: float) -> Steps[None]:
         """Score the canary: whoever gets an answer from this bundle gets the right one.
 
         Raises:
@@ -123,7 +124,7 @@ class Judge:
         if self.canary is None:
             return
         features, expected = self.canary
-        scores, _ = self.breaker.call(lambda: self.score(features), within_s)
+        scores, _ = yield from self.breaker.call(lambda: self.score(features), within_s)
         if not abs(float(scores[0]) - expected) <= CANARY_ERROR:
             raise ModelError("wrong_canary", f"expected a canary score of {expected:.6f}, but got {scores[0]:.6f}")
 
@@ -134,7 +135,7 @@ class Judge:
         now_us: int | NDArray[np.int64],
         within_s: float = PATIENCE_S,
         late: NDArray[np.bool_] | None = None,
-    ) -> Judgement:
+    ) -> Steps[Judgement]:
         """Return the judgement on N transactions with features (N, F).
 
         Args:
@@ -146,7 +147,7 @@ class Judge:
         """
         begun = time.perf_counter()
         ends = begun + within_s
-        scores, confidences, degraded = self._scores(features, within_s, late)
+        scores, confidences, degraded = yield from self._scores(features, within_s, late)
         scored = time.perf_counter()
         verdict = self.policy.judge(batch, features, scores, now_us)
         reasons = dict(verdict.reasons)
@@ -157,7 +158,9 @@ class Judge:
                 why = DEADLINE if late is not None and late[row] else code
                 reasons[row] = (*reasons.get(row, ()), self.policy.without_score(why))
         held = np.flatnonzero((verdict.outcomes > 0) & ~np.isnan(scores))
-        explaining_s = self._explain(features, scores, verdict.outcomes, held, reasons, ends) if held.size else 0.0
+        explaining_s = 0.0
+        if held.size:
+            explaining_s = yield from self._explain(features, scores, verdict.outcomes, held, reasons, ends)
         policy_s = time.perf_counter() - scored - explaining_s
         return Judgement(
             verdict.outcomes,
@@ -173,7 +176,7 @@ class Judge:
 
     def _scores(
         self, features: Floats, within_s: float, late: NDArray[np.bool_] | None
-    ) -> tuple[Floats, Floats, dict[str, int]]:
+    ) -> Steps[tuple[Floats, Floats, dict[str, int]]]:
         count = len(features)
         waited = 0 if late is None else int(np.count_nonzero(late))
         degraded = {DEADLINE: waited} if waited else {}
@@ -181,7 +184,7 @@ class Judge:
             return np.full(count, np.nan), np.full(count, np.nan), degraded
         wanted = features if not waited else features[~late]  # type: ignore[operator]
         try:
-            scores, confidences = self.breaker.call(lambda: self.score(wanted), within_s)
+            scores, confidences = yield from self.breaker.call(lambda: self.score(wanted), within_s)
         except ModelError as error:
             LOG.warning("deciding without the model", extra={"code": error.code, "transactions": len(wanted)})
             degraded[error.code] = len(wanted)
@@ -203,14 +206,14 @@ class Judge:
         held: NDArray[np.intp],
         reasons: dict[int, tuple[Reason, ...]],
         ends: float,
-    ) -> float:
+    ) -> Steps[float]:
         """Add the reasons of the model for the rows that it held; return the seconds that this took."""
         begun = time.perf_counter()
         mine = held[scores[held] >= self.policy.config.review]  # the others are held by lists and rules alone
         if mine.size:
             chosen, chosen_scores = features[mine], scores[mine]
             try:
-                found = self.breaker.call(
+                found = yield from self.breaker.call(
                     lambda: self.explainer.explain(chosen, chosen_scores), ends - time.perf_counter()
                 )
             except ModelError as error:

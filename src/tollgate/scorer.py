@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from tollgate.ledger import Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
 from tollgate.recovery import Recovery
 from tollgate.shadow import Shadow
+from tollgate.steps import Call, Steps, run
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +134,7 @@ class Scorer:
         """Let another bundle with the same features, or other lists and rules, decide from the next batch on."""
         self._judge = judge
 
-    def install_with(self, judge: Judge, recovery: Recovery, arrivals: Arrivals) -> None:
+    def install_with(self, judge: Judge, recovery: Recovery, arrivals: Arrivals) -> Steps[None]:
         """Let a bundle with other features decide from the next batch on.
 
         Args:
@@ -143,8 +145,8 @@ class Scorer:
         Raises:
             LedgerError: The ledger cannot be read or written; the bundle before goes on.
         """
-        self._record_the_rest()
-        recovery.catch_up(arrivals, arrivals.engine.observed)
+        yield from self._record_the_rest()
+        yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
 
     def close(self) -> None:
@@ -153,6 +155,10 @@ class Scorer:
             self._recovery.save(self._arrivals)
 
     def decide(self, submissions: Sequence[Submission]) -> Decided:
+        """Return what `steps` returns, waiting here for the model and the ledger."""
+        return run(self.steps(submissions))
+
+    def steps(self, submissions: Sequence[Submission]) -> Steps[Decided]:
         """Decide what was submitted, in order, with one durable commit.
 
         A transaction that was decided before gets that answer again and moves no counter. A submission with an id that
@@ -166,7 +172,7 @@ class Scorer:
         """
         begun = time.perf_counter()
         self._caught_up()
-        self._record_the_rest()
+        yield from self._record_the_rest()
         admitted = self._admission.admit(submissions)
         hashes = self._ledger.hashes(admitted.batch.ids)
         known = self._ledger.find(admitted.batch.ids, hashes)
@@ -180,12 +186,12 @@ class Scorer:
             bodies = admitted.bodies if fresh is None else [admitted.bodies[row] for row in fresh.tolist()]
             features = self._observe(batch)
             observed = time.perf_counter()
-            judgement = self._judged(submissions, admitted, batch, fresh, features)
-            shadow = None if self.shadow is None else self.shadow.scores(batch, features)
+            judgement = yield from self._judged(submissions, admitted, batch, fresh, features)
+            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features))
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
             self._keep(batch, bodies, made, features, judgement, shadow)
-            self._record_the_rest(hashes if fresh is None else hashes[fresh])
+            yield from self._record_the_rest(hashes if fresh is None else hashes[fresh])
             answers = dict(zip(batch.ids, made, strict=True))
         results = self._results(submissions, admitted, known, refused, answers)
         done = time.perf_counter()
@@ -258,7 +264,7 @@ class Scorer:
         batch: Batch,
         fresh: NDArray[np.int64] | None,
         features: Floats,
-    ) -> Judgement:
+    ) -> Steps[Judgement]:
         now_s = time.monotonic()
         ends_s = [one.arrived_s + self._deadline_s for one in submissions]
         late = None
@@ -270,7 +276,7 @@ class Scorer:
         else:
             within_s = min(ends_s) - now_s
         try:
-            return self._judge.judge(batch, features, self._clock_us(), within_s, late)
+            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late))
         except BaseException:
             self._arrivals = None  # the features have counted what is not recorded
             raise
@@ -297,13 +303,13 @@ class Scorer:
             shadow=shadow,
         )
 
-    def _record_the_rest(self, hashes: NDArray[np.uint64] | None = None) -> None:
+    def _record_the_rest(self, hashes: NDArray[np.uint64] | None = None) -> Steps[None]:
         """Make durable what the features have counted; `hashes` of ids that are known to be new save a look."""
         group = self._unrecorded
         if group is None:
             return
         try:
-            self._ledger.append(group, hashes)
+            yield Call(partial(self._ledger.append, group, hashes))
         except LedgerError as error:
             if error.code != RECORDED or not self._doubtful:
                 self._doubtful = True

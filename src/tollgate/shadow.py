@@ -13,6 +13,7 @@ from tollgate.breaker import Breaker
 from tollgate.errors import ModelError, TollgateError
 from tollgate.features import Arrivals
 from tollgate.ledger import Shadow as Scored
+from tollgate.steps import Steps
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -38,11 +39,11 @@ class Shadow:
     breaker: Breaker
     arrivals: Arrivals | None = None
 
-    def scores(self, batch: Batch, features: Floats) -> Scored:
+    def scores(self, batch: Batch, features: Floats) -> Steps[Scored]:
         """Return its id, and its scores, float64 (N,); NaN where it failed or was too slow."""
         try:
             own = features if self.arrivals is None else self.arrivals.observe(batch)
-            found, _ = self.breaker.call(lambda: self.score(own), WITHIN_S)
+            found, _ = yield from self.breaker.call(lambda: self.score(own), WITHIN_S)
         except ModelError:
             found = np.full(len(batch), np.nan)
         except TollgateError as error:  # its state is full: the champion goes on

@@ -31,6 +31,7 @@ from tollgate.features import FeatureEngine
 from tollgate.files import Rejected, TransactionFile
 from tollgate.intake import TransactionReader
 from tollgate.judge import MODEL, Judgement
+from tollgate.steps import run
 from tollgate.transaction import Batch
 
 _COLUMNS = {
@@ -71,7 +72,7 @@ def score(
     with progress_bar() as progress:
         task = progress.add_task(f"scoring {data.name}", total=file.rows)
         for chunk in file.chunks():
-            judgement = judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us)
+            judgement = run(judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us))
             frames.append(_frame(chunk.batch, judgement, judge.bundle))
             counts.update(
                 dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True))

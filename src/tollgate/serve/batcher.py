@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from tollgate.admission import Submission
 from tollgate.errors import CapacityError, LedgerError, TollgateError
 from tollgate.scorer import Decided, Scorer
+from tollgate.steps import Call, Steps, Worker
 
 LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 1024  # transactions decided together: bounds how long one of them can wait for the others
+LARGE_BATCH = 256  # beyond, it is decided in another thread: the loop must not be away for longer than that takes
 RETRY_S = 1.0  # between attempts to recover: the disk may come back
 _LOG_EVERY = 200_000
 
 Result = list[bytes] | TollgateError
-Job = Callable[[Scorer], None]
+Job = Callable[[Scorer], Steps[None]]
+Ended = Callable[[Any, BaseException | None], None]
 
 
 class _Waiting(NamedTuple):
@@ -33,7 +36,7 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Hands submissions to the scorer, which runs in one thread of its own; answers come back in the loop's."""
+    """Takes one batch after the other through the scorer. All of it is used in the thread of the loop."""
 
     def __init__(
         self, scorer: Scorer, max_waiting: int, on_decided: Callable[[Decided], None] = lambda _decided: None
@@ -43,7 +46,7 @@ class Batcher:
         Args:
             scorer: Decides; recovered here when it starts and whenever it lost its state.
             max_waiting: Transactions admitted and not answered yet; more are shed.
-            on_decided: Told of each batch, in the loop's thread.
+            on_decided: Told of each batch.
         """
         self._scorer = scorer
         self._max_waiting = max_waiting
@@ -51,38 +54,32 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._jobs: deque[Job] = deque()
         self._busy = False
-        self._stopping = False
-        self._work: SimpleQueue[Sequence[_Waiting] | Job | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
+        self._turn = 0  # a call that was given up belongs to an earlier one
+        self._worker = Worker("ledger")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()
         self.waiting = 0
 
     def start(self) -> None:
-        """Start to recover the feature state and then to decide. The running loop is the one that answers come in."""
+        """Start to recover the feature state and then to decide, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._thread.start()
         self.between(_recover)
 
     async def stop(self) -> None:
-        """Decide what is waiting, save the feature state and end the thread."""
-        self._stopping = True
-        while self._busy or self._queue or self._jobs:
+        """Decide what is waiting, and save the feature state."""
+        while self._busy:
             self._idle.clear()
             await self._idle.wait()
-        self._work.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._scorer.close)
+        self._worker.close()
 
     def between(self, job: Job) -> None:
-        """Run a job in the scorer's thread, between two batches. In the loop's thread only."""
+        """Do a job between two batches."""
         self._jobs.append(job)
         self._wake()
 
     def submit(self, submission: Submission, answer: Callable[[Result], None]) -> None:
-        """Have a submission decided; `answer` gets the result once it is durable, or why there is none.
-
-        In the loop's thread only, as is the call of `answer`.
-        """
+        """Have a submission decided; `answer` gets the result once it is durable, or why there is none."""
         if not self._scorer.ready:
             answer(CapacityError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly"))
             return
@@ -103,11 +100,11 @@ class Batcher:
         if not self._busy:
             self._busy = True
             assert self._loop is not None
-            self._loop.call_soon(self._dispatch)  # so that what else has come in this turn of the loop comes along
+            self._loop.call_soon(self._next)  # so that what else has come in this turn of the loop comes along
 
-    def _dispatch(self) -> None:
+    def _next(self) -> None:
         if self._jobs:
-            self._work.put(self._jobs.popleft())
+            self._drive(self._jobs.popleft()(self._scorer), self._after_job)
             return
         batch: list[_Waiting] = []
         size = 0
@@ -115,60 +112,95 @@ class Batcher:
         while queue and (not batch or size + len(queue[0].submission.rows) <= MAX_BATCH):
             batch.append(queue.popleft())
             size += len(batch[-1].submission.rows)
-        if batch:
-            self._work.put(batch)
-        else:
+        if not batch:
             self._busy = False
             self._idle.set()
+            return
+        submissions = [one.submission for one in batch]
+        if size > LARGE_BATCH:
+            steps = _elsewhere(partial(self._scorer.decide, submissions))
+        else:
+            steps = self._scorer.steps(submissions)
+        self._drive(steps, partial(self._after_batch, batch))
 
-    def _done(self, batch: Sequence[_Waiting], results: Sequence[Result], decided: Decided | None) -> None:
+    def _drive(self, steps: Steps[Any], ended: Ended, value: Any = None, error: BaseException | None = None) -> None:
+        """Take a computation to its next call, or to its end."""
+        try:
+            call = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as end:
+            ended(end.value, None)
+        except Exception as failure:  # noqa: BLE001  # whoever waits is told
+            ended(None, failure)
+        else:
+            self._wait_for(call, steps, ended)
+
+    def _wait_for(self, call: Call, steps: Steps[Any], ended: Ended) -> None:
+        loop = self._loop
+        assert loop is not None
+        self._turn += 1
+        turn = self._turn
+        timer: asyncio.TimerHandle | None = None
+
+        def resume(value: Any, error: BaseException | None) -> None:
+            if turn != self._turn:
+                return  # it was given up
+            self._turn += 1
+            if timer is not None:
+                timer.cancel()
+            self._drive(steps, ended, value, error)
+
+        if call.within_s is not None:
+            timer = loop.call_later(max(call.within_s, 0.0), resume, None, TimeoutError())
+        (call.worker or self._worker).submit(
+            call.work, lambda value, error: loop.call_soon_threadsafe(resume, value, error)
+        )
+
+    def _after_batch(self, batch: Sequence[_Waiting], decided: Decided | None, error: BaseException | None) -> None:
         self.waiting -= sum([len(one.submission.rows) for one in batch])
-        for one, result in zip(batch, results, strict=True):
-            one.answer(result)
         if decided is not None:
+            for one, result in zip(batch, decided.results, strict=True):
+                one.answer(result)
             self._on_decided(decided)
+        else:
+            refusal = _refusal(error)
+            for one in batch:
+                one.answer(refusal)
+        self._go_on()
+
+    def _after_job(self, _value: None, error: BaseException | None) -> None:
+        if isinstance(error, TollgateError):
+            LOG.error("%s: %s", error.code, error.message)
+        elif error is not None:
+            LOG.error("a job between two batches failed", exc_info=error)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if not self._scorer.ready and not self._jobs:
             self._jobs.append(_recover)
-        self._dispatch()
-
-    def _run(self) -> None:
-        """Decide, in the scorer's thread."""
-        loop, scorer = self._loop, self._scorer
-        assert loop is not None
-        while (work := self._work.get()) is not None:
-            if not isinstance(work, list):
-                self._do(work)  # type: ignore[arg-type]
-                loop.call_soon_threadsafe(self._done, (), (), None)
-                continue
-            try:
-                decided = scorer.decide([one.submission for one in work])
-                loop.call_soon_threadsafe(self._done, work, decided.results, decided)
-            except TollgateError as error:
-                LOG.error("%s: %s", error.code, error.message)  # noqa: TRY400  # expected: the message says it all
-                loop.call_soon_threadsafe(self._done, work, [error] * len(work), None)
-            except Exception:
-                LOG.exception("deciding failed")
-                failed = LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
-                loop.call_soon_threadsafe(self._done, work, [failed] * len(work), None)
-        scorer.close()
-
-    def _do(self, job: Job) -> None:
-        try:
-            job(self._scorer)
-        except TollgateError as error:
-            LOG.error("%s: %s", error.code, error.message)  # noqa: TRY400
-        except Exception:
-            LOG.exception("a job between two batches failed")
+        assert self._loop is not None
+        self._loop.call_soon(self._next)  # after what was answered is written, and with what has come meanwhile
 
 
-def _recover(scorer: Scorer) -> None:
+def _elsewhere(work: Callable[[], Any]) -> Steps[Any]:
+    return (yield Call(work))
+
+
+def _refusal(error: BaseException | None) -> TollgateError:
+    if isinstance(error, TollgateError):
+        LOG.error("%s: %s", error.code, error.message)
+        return error
+    LOG.error("deciding failed", exc_info=error)
+    return LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
+
+
+def _recover(scorer: Scorer) -> Steps[None]:
     def report(done: int, total: int) -> None:
         if done % _LOG_EVERY < MAX_BATCH:
             LOG.info("recovering: %d of %d transactions", done, total)
 
     try:
-        scorer.recover(report)
+        yield Call(partial(scorer.recover, report))
         LOG.info("ready: bundle %s", scorer.bundle)
     except TollgateError as error:
         LOG.error("cannot recover: %s: %s", error.code, error.message)  # noqa: TRY400
-        threading.Event().wait(RETRY_S)
+        yield Call(partial(time.sleep, RETRY_S))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from tollgate.errors import ModelError
 from tollgate.scorer import Scorer
 from tollgate.serve.batcher import Batcher
+from tollgate.steps import Steps
 
 LOG = logging.getLogger(__name__)
 
@@ -63,10 +64,10 @@ class Canary:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _check(self, scorer: Scorer) -> None:
+    def _check(self, scorer: Scorer) -> Steps[None]:
         try:
             if scorer.ready:
-                scorer.judge.check(WITHIN_S)
+                yield from scorer.judge.check(WITHIN_S)
                 self._last_s = self._clock_s()
         except ModelError as error:
             LOG.warning("the canary failed", extra={"code": error.code, "reason": error.message})

@@ -22,6 +22,7 @@ from tollgate.recovery import Recovery
 from tollgate.scorer import Scorer
 from tollgate.serve.batcher import Job
 from tollgate.shadow import Shadow
+from tollgate.steps import Call, Steps
 
 LOG = logging.getLogger(__name__)
 
@@ -173,8 +174,8 @@ class Succession:
         arrivals = self._recovered(challenger)
         recovery = self._makers.recovery(challenger, self._ledger)
 
-        def begin(scorer: Scorer) -> None:
-            recovery.catch_up(arrivals, arrivals.engine.observed)
+        def begin(scorer: Scorer) -> Steps[None]:
+            yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
             scorer.shadow = Shadow(challenger.id, judge.score, judge.breaker, arrivals)
 
         self._hand_over(begin)
@@ -185,10 +186,11 @@ class Succession:
         policy = self._makers.policy(bundle, standing)  # compiled in this thread: the scorer's must not wait for it
         self._standing = standing
 
-        def replace_policy(scorer: Scorer) -> None:
+        def replace_policy(scorer: Scorer) -> Steps[None]:
             policy.succeed(scorer.judge.policy)
             scorer.install(replace(scorer.judge, policy=policy))
             LOG.info("lists, rules and keys of version %d", standing.version)
+            yield from ()
 
         self._hand_over(replace_policy)
 
@@ -198,13 +200,13 @@ class Succession:
         judge = self._makers.judge(bundle, self._standing)
         arrivals = None if self._shares_features(bundle) else self._recovered(bundle)
 
-        def take_over(scorer: Scorer) -> None:
+        def take_over(scorer: Scorer) -> Steps[None]:
             before = scorer.judge
             judge.policy.succeed(before.policy)
             if arrivals is None:
                 scorer.install(judge)
             else:
-                scorer.install_with(judge, self._makers.recovery(bundle, self._ledger), arrivals)
+                yield from scorer.install_with(judge, self._makers.recovery(bundle, self._ledger), arrivals)
             shadow = scorer.shadow
             if shadow is not None and (
                 shadow.bundle == bundle.id or (arrivals is not None and shadow.arrivals is None)
@@ -236,7 +238,8 @@ class Succession:
 
 
 def _shadow(shadow: Shadow) -> Job:
-    def begin(scorer: Scorer) -> None:
+    def begin(scorer: Scorer) -> Steps[None]:
         scorer.shadow = shadow
+        yield from ()
 
     return begin
