@@ -147,7 +147,7 @@ class ColumnReader:
         for amount in self._amounts:
             self._read_amounts(amount, cells, time_us, values, doubtful)
         _screen_values(values, self._limits, self._needed_values, doubtful)
-        return Batch(self._schema, list(ids), time_us, keys, values), np.flatnonzero(doubtful).tolist()
+        return Batch(self._schema, list(ids), time_us, keys, values), doubtful.nonzero()[0].tolist()
 
     def _empty(self) -> Batch:
         schema = self._schema
@@ -201,7 +201,7 @@ class ColumnReader:
                 texts += 1
             else:
                 _counted(cells[time.field], time.unit_us, time.earliest_us, time_us)
-            unread = np.flatnonzero(time_us == UNREAD).tolist()
+            unread = (time_us == UNREAD).nonzero()[0].tolist()
             for row in unread:
                 cell = cells[time.field][row]
                 try:
@@ -243,7 +243,7 @@ class ColumnReader:
         if set(map(type, amounts)) <= _FLOATS_OR_NONE:
             minor_units(np.array(amounts, dtype=np.float64), float(10 ** EXPONENTS[base]), out)
         others = np.isnan(out) if foreign is None else np.isnan(out) | foreign
-        for row in np.flatnonzero(others).tolist():
+        for row in others.nonzero()[0].tolist():
             currency = None if currencies is None else currencies[row]
             try:
                 out[row] = self._read_money(amount.name, amounts[row], currency, int(time_us[row]))

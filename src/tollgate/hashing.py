@@ -66,7 +66,7 @@ def pack(texts: Sequence[str]) -> Packed:
     """Return texts as compiled code reads them."""
     # Half of a surrogate pair is no text, but it must not end a batch.
     data = np.frombuffer((_SEPARATOR.join(texts) + _SEPARATOR).encode("utf-8", "surrogatepass"), dtype=np.uint8)
-    ends = np.flatnonzero(data == 0)
+    ends = (data == 0).nonzero()[0]
     if len(ends) != len(texts):  # a text holds the separator itself, or there are no texts
         lengths = np.array([len(text.encode("utf-8", "surrogatepass")) + 1 for text in texts], dtype=np.int64)
         ends = np.cumsum(lengths) - 1

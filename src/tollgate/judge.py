@@ -157,7 +157,7 @@ class Judge:
             for row in unscored:
                 why = DEADLINE if late is not None and late[row] else code
                 reasons[row] = (*reasons.get(row, ()), self.policy.without_score(why))
-        held = np.flatnonzero((verdict.outcomes > 0) & ~np.isnan(scores))
+        held = ((verdict.outcomes > 0) & ~np.isnan(scores)).nonzero()[0]
         explaining_s = 0.0
         if held.size:
             explaining_s = yield from self._explain(features, scores, verdict.outcomes, held, reasons, ends)

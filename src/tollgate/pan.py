@@ -52,7 +52,7 @@ def suspicious(bodies: Sequence[bytes]) -> list[int]:
     """
     data = np.frombuffer(b"".join(bodies), dtype=np.uint8)
     ends = np.cumsum(np.fromiter(map(len, bodies), dtype=np.int64, count=len(bodies)))
-    found: list[int] = np.flatnonzero(_has_run(data, ends)).tolist()
+    found: list[int] = _has_run(data, ends).nonzero()[0].tolist()
     return found
 
 

@@ -69,7 +69,7 @@ class Batch:
             pattern = flat[row * width : (row + 1) * width]
             lacking = known.get(pattern)
             if lacking is None:
-                lacking = tuple(names[place] for place in np.flatnonzero(absent[:, row]).tolist())
+                lacking = tuple(names[place] for place in absent[:, row].nonzero()[0].tolist())
                 known[pattern] = lacking
             found.append(lacking)
         return found
