@@ -1,6 +1,7 @@
 """`tollgate lists`: what a person types, and what it changes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -82,3 +83,17 @@ def test_a_reason_and_a_list_are_required(run, left_out):
     """A usage error, as the shell shows it."""
     kind = "grey" if left_out == "list" else "block"
     run("add", kind, "card_id", "c", *(("--reason", "x") if left_out == "list" else ()), expect=2)
+
+
+def test_where_the_server_hashes_card_numbers_so_do_the_lists(run, monkeypatch):
+    """The number itself is kept nowhere, and names its entry however it is written."""
+    Path("tollgate.toml").write_text('[serve]\npan = "hash"\n')
+    number = "4111111111111111"
+    with pytest.raises(ConfigError, match="TOLLGATE_HASH_KEY"):
+        run("add", "block", "card_id", number, "--reason", "x")
+    monkeypatch.setenv("TOLLGATE_HASH_KEY", "a secret of enough bytes")
+    run("add", "block", "card_id", number, "--reason", "x")
+    ((entry,), _) = kept()
+    assert entry.value.startswith("pan_")
+    run("remove", "block", "card_id", "4111-1111-1111-1111")
+    assert kept()[0] == []

@@ -11,12 +11,14 @@ from rich.text import Text
 
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
-from tollgate.cli.wiring import OUT, ConfigOption, now_us, open_config
+from tollgate.cli.wiring import HASH_KEY_VARIABLE, OUT, ConfigOption, hash_key, keeps_state, now_us, open_config
+from tollgate.config import Config
 from tollgate.control import ListEntry, ListKind
 from tollgate.duration import parse_duration_us
+from tollgate.errors import ConfigError
 from tollgate.ledger.controls import Controls
 from tollgate.lists import check_column
-from tollgate.pan import guard, refusal_of
+from tollgate.pan import guard, hashed, refusal_of
 
 lists = typer.Typer(name="lists", help="Allow and block lists: add, remove, show.", no_args_is_help=True)
 
@@ -43,8 +45,8 @@ def add(
     """Put a value on a list, in place of an older entry for it. Running servers take it within a second."""
     settings = open_config(config)
     check_column(column, settings.table)
-    if not token and guard([value]):
-        raise refusal_of(column, value)
+    if not token:
+        value = _as_stored(settings, column, value)
     at_us = now_us()
     until_us = None if expires is None else at_us + parse_duration_us(expires)
     entry = ListEntry(kind, column, value, reason, actor_of(by), at_us, until_us)
@@ -63,7 +65,10 @@ def remove(
     config: ConfigOption = None,
 ) -> None:
     """Take a value off a list."""
-    with Controls(open_config(config).ledger.url) as controls:
+    settings = open_config(config)
+    if settings.serve.pan == "hash":
+        value = _as_stored(settings, column, value)
+    with Controls(settings.ledger.url) as controls:
         controls.remove_entry(kind, column, value, actor_of(by), now_us())
     OUT.print(f"removed {kind.value} {column}={value}", highlight=False, markup=False, soft_wrap=True)
 
@@ -91,3 +96,14 @@ def show(
         cells = (one.list.value, one.column, one.value, one.reason, one.added_by, in_words(one.added_us), until)
         table.add_row(*map(Text, cells))
     OUT.print(table)
+
+
+def _as_stored(settings: Config, column: str, value: str) -> str:
+    """Return a value as the server stores it: a raw card number is hashed or refused there too."""
+    if settings.serve.pan == "allow" or not guard([value]):
+        return value
+    if settings.serve.pan == "refuse":
+        raise refusal_of(column, value)
+    if not keeps_state():
+        raise ConfigError("no_hash_key", f'[serve] pan = "hash": set {HASH_KEY_VARIABLE}, as for the server')
+    return hashed(value, hash_key())
