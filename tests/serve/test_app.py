@@ -61,7 +61,7 @@ async def client(ledger, score=scores, keys=KeyRing([]), deadline_s=60.0, **limi
     config = ServeConfig(**limits)
     scorer = new_scorer(ledger, score, deadline_s=deadline_s)
     batcher = Batcher(scorer, config.max_waiting, lambda decided: account(metrics, decided))
-    canary = Canary(batcher, time.monotonic, every_s=0.02)
+    canary = Canary(batcher, time.monotonic, 5.0, every_s=0.02)
     health = Health(scorer, ledger, canary, lambda: batcher.waiting, lambda: NOW_US)
     metrics = Metrics(__version__, health.readings)
     app = PredictApp(READER, batcher, health, lambda: keys, metrics, config, lambda: NOW_US, time.monotonic)

@@ -14,23 +14,26 @@ from tollgate.steps import Steps
 LOG = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-WITHIN_S = 1.0  # what the model may take for it
 MAX_AGE_S = 5.0  # since it was last scored as it should be; after that the server is not ready
 
 
 class Canary:
     """Scores the canary through the same thread and the same model as what comes in. It moves no counter."""
 
-    def __init__(self, batcher: Batcher, clock_s: Callable[[], float], every_s: float = EVERY_S) -> None:
+    def __init__(
+        self, batcher: Batcher, clock_s: Callable[[], float], within_s: float, every_s: float = EVERY_S
+    ) -> None:
         """Make a canary that is not flying yet.
 
         Args:
             batcher: Runs it between two batches.
             clock_s: A clock that runs on: `time.monotonic`.
+            within_s: What the model may take for it: the deadline of a transaction.
             every_s: How often.
         """
         self._batcher = batcher
         self._clock_s = clock_s
+        self._within_s = within_s
         self._every_s = every_s
         self._last_s: float | None = None
         self._under_way = False
@@ -67,7 +70,7 @@ class Canary:
     def _check(self, scorer: Scorer) -> Steps[None]:
         try:
             if scorer.ready:
-                yield from scorer.judge.check(WITHIN_S)
+                yield from scorer.judge.check(self._within_s)
                 self._last_s = self._clock_s()
         except ModelError as error:
             LOG.warning("the canary failed", extra={"code": error.code, "reason": error.message})

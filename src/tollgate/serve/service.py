@@ -49,7 +49,7 @@ class Service:
         self._succession = succession
         self._snapshots = snapshots
         self.batcher = Batcher(scorer, limits.max_waiting, self._count)
-        self.canary = Canary(self.batcher, clock_s)
+        self.canary = Canary(self.batcher, clock_s, limits.deadline_s)
         self.health = Health(scorer, ledger, self.canary, lambda: self.batcher.waiting, clock_us)
         self.metrics = Metrics(__version__, self.health.readings)
         self.app = PredictApp(
