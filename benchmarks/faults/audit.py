@@ -138,4 +138,5 @@ def hash_key() -> bytes:
 def observed_us(folder: Path) -> list[int]:
     """Return when the server received each transaction by its own clock, in arrival order."""
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
-        return [row[0] for row in connection.execute("SELECT observed_us FROM transactions ORDER BY seq")]
+        rows = connection.execute("SELECT observed_us, count FROM groups ORDER BY first")
+        return [observed for observed, count in rows for _ in range(count)]

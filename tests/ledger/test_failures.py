@@ -104,15 +104,18 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path):
 
 
 @ROOT_READS_ALL
-def test_a_folder_that_is_read_only_is_reported(open_ledger, url):
-    """A ledger needs to write beside its file too."""
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_what_is_read_only_is_reported_at_the_start(open_ledger, url, what):
+    """A ledger needs to write its file, and beside it."""
     open_ledger(url).close()
-    path_of(url).parent.chmod(0o500)
+    place = path_of(url).parent if what == "folder" else path_of(url)
+    before = place.stat().st_mode
+    place.chmod(before & ~0o222)
     try:
         with pytest.raises(LedgerError, match="writable"):
             Ledger(url)
     finally:
-        path_of(url).parent.chmod(0o700)
+        place.chmod(before)
 
 
 def test_a_file_that_is_no_database_is_reported(url):

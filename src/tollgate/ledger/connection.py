@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -167,6 +168,21 @@ def migrate(engine: Engine) -> None:
     with writing(engine, "open") as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def check_writable(engine: Engine) -> None:
+    """Refuse a ledger that may be read and not written: SQLite would notice at the first decision.
+
+    Raises:
+        LedgerError: It is one.
+    """
+    path = Path(engine.url.database or "")
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise LedgerError(
+            "ledger_failed",
+            f"could not open the ledger {engine.url}: {_ADVICE[sqlite3.SQLITE_READONLY]}",
+            file=str(path),
+        )
 
 
 def failure(doing: str, engine: Engine, error: Exception) -> LedgerError:

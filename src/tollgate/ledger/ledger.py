@@ -14,7 +14,7 @@ from tollgate.decision import Decision
 from tollgate.errors import LedgerError
 from tollgate.label import Label
 from tollgate.ledger.checkpoint import Checkpoints
-from tollgate.ledger.connection import Appender, Durability, migrate, open_engine, reading, writing
+from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
 from tollgate.ledger.lock import lock
@@ -88,6 +88,7 @@ class Ledger:
         self._lock = lock(self.engine, ".lock", "writes") if write else None
         try:
             if write:
+                check_writable(self.engine)
                 migrate(self.engine)
                 with writing(self.engine, "open") as connection:
                     hash_key(connection, random_bytes)
