@@ -88,8 +88,8 @@ def _interrupted(ground: Ground, folder: Path, fault: str, done: str, broken: Ca
     return Row(
         fault,
         done,
-        f"503 {interface.LEDGER_FAILED} with Retry-After while it lasts ({interface.NOT_READY} while the state is "
-        "rebuilt), then on without a restart; nothing lost, nothing doubled",
+        f"503 {interface.LEDGER_FAILED} with Retry-After while it lasts, then on without a restart; nothing lost, nothing "
+        "doubled",
         f"{right} of {len(refused)} refusals as promised ({', '.join(kinds)}), {len(load.unknown)} broken, "
         f"{'decides again' if again else 'DOES NOT DECIDE AGAIN'}, "
         f"{lost} lost, {grown} doubled, features and state {'equal' if found.clean else 'DIFFER'}",
@@ -99,9 +99,8 @@ def _interrupted(ground: Ground, folder: Path, fault: str, done: str, broken: Ca
 
 
 def _promised(answer: Answer) -> bool:
-    """Whether a refusal says what it should: after a failed write the state is rebuilt, and that is said too."""
-    codes = (interface.LEDGER_FAILED, interface.NOT_READY)
-    return answer.status == 503 and answer.code in codes and answer.retry_after is not None
+    """Whether a refusal says what it should."""
+    return answer.status == 503 and answer.code == interface.LEDGER_FAILED and answer.retry_after is not None
 
 
 def _await_refusal(load: Load) -> None:
