@@ -88,8 +88,8 @@ def _interrupted(ground: Ground, folder: Path, fault: str, done: str, broken: Ca
     return Row(
         fault,
         done,
-        f"503 {interface.LEDGER_FAILED} with Retry-After while it lasts, then on without a restart; nothing lost, nothing "
-        "doubled",
+        f"503 {interface.LEDGER_FAILED} with Retry-After while it lasts, then on without a restart; nothing lost, "
+        "nothing doubled",
         f"{right} of {len(refused)} refusals as promised ({', '.join(kinds)}), {len(load.unknown)} broken, "
         f"{'decides again' if again else 'DOES NOT DECIDE AGAIN'}, "
         f"{lost} lost, {grown} doubled, features and state {'equal' if found.clean else 'DIFFER'}",
