@@ -1,19 +1,25 @@
 """A scorer over a real engine and a real ledger, with a small honest model: the logistic of two features."""
 
 import json
+import time
 
+import msgspec
 import numpy as np
 
+from tollgate.admission import Admission, CardNumbers, Submission
+from tollgate.breaker import Breaker
 from tollgate.config import PolicyConfig
+from tollgate.decision import Decision
 from tollgate.explain import Explainer
 from tollgate.features import FeatureEngine, entity, tx
 from tollgate.features.plan import compile_plan
 from tollgate.intake import TransactionReader
+from tollgate.judge import Judge
 from tollgate.money import Money
 from tollgate.policy import Policy
 from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
-from tollgate.scorer import Judge, Scorer, Submission, body_of
+from tollgate.scorer import Scorer
 
 READER = TransactionReader(payment_schema(), Money("EUR"), b"k" * 16)
 CARD = entity("card_id")
@@ -30,9 +36,17 @@ def scores(features):
     return probability, np.maximum(probability, 1 - probability)
 
 
-def judge(score=scores, policy=PolicyConfig()):
-    explainer = Explainer(lambda f: scores(f)[0], PLAN.names, np.array([20.0, 0.0, 50.0, np.nan]), {}, 3)
-    return Judge("bundle-1", score, Policy(policy), explainer)
+def judge(score=scores, policy=PolicyConfig(), bundle="bundle-1", plan=PLAN):
+    explainer = Explainer(lambda f: scores(f)[0], plan.names, np.array([20.0, 0.0, 50.0, np.nan]), {}, 3)
+    canary = np.array([[20.0, 0.0, 50.0, np.nan]])
+    return Judge(
+        bundle,
+        score,
+        policy if isinstance(policy, Policy) else Policy(policy),
+        explainer,
+        Breaker(time.monotonic),
+        (canary, float(scores(canary)[0][0])),
+    )
 
 
 def engine():
@@ -44,16 +58,37 @@ def payment(number, **changes):
             "amount": 10.0, "currency": "EUR", "card_id": "card-1", "channel": "ecom"} | changes  # fmt: skip
 
 
-def submission(*rows):
+def submission(*rows, many=True, arrived_s=None):
     _, decoded = READER.decode(json.dumps(list(rows)).encode())
-    return Submission(READER.from_rows(decoded), [body_of(row) for row in decoded])
+    return Submission(decoded, many, time.monotonic() if arrived_s is None else arrived_s)
+
+
+def body_of(row):
+    """The row as the ledger keeps it."""
+    return READER.body(READER.decode(json.dumps(row).encode())[1][0])
 
 
 def recovery(ledger, snapshots=None):
     return Recovery(PLAN, READER, ledger, snapshots)
 
 
-def make_scorer(ledger, score=scores, snapshots=None):
-    scorer = Scorer(recovery(ledger, snapshots), judge(score), ledger, lambda: NOW_US)
+def admission(card_numbers=CardNumbers(("card_id", "transaction_id"))):
+    return Admission(READER, lambda: NOW_US, 86_400_000_000, card_numbers)
+
+
+def new_scorer(ledger, score=scores, snapshots=None, deadline_s=60.0, **options):
+    return Scorer(recovery(ledger, snapshots), judge(score), ledger, admission(**options), lambda: NOW_US, deadline_s)
+
+
+def make_scorer(ledger, *args, **options):
+    scorer = new_scorer(ledger, *args, **options)
     scorer.recover()
     return scorer
+
+
+def decide(scorer, *submissions):
+    """Decide; return for each submission its decisions, or the error that refuses it."""
+    results = scorer.decide(submissions).results
+    return [
+        one if isinstance(one, Exception) else [msgspec.json.decode(a, type=Decision) for a in one] for one in results
+    ]

@@ -1,10 +1,11 @@
 """The guard for raw card numbers: finds them however they are written, and tells none."""
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollgate.pan import guard, hashed, is_card_number, passes_luhn, refusal_of
+from tollgate.pan import guard, hashed, is_card_number, passes_luhn, refusal_of, suspicious
 
 # Published test numbers of the schemes, 13 to 19 digits.
 CARDS = ["4222222222222", "30569309025904", "378282246310005", "4111111111111111", "5555555555554444",
@@ -84,3 +85,21 @@ def test_a_refusal_shows_the_last_four_digits_at_most(card):
     told = str(refusal_of("card_id", card).as_dict())
     assert card[-4:] in told
     assert not any(card[at : at + 5] in told for at in range(len(card) - 4))
+
+
+@settings(deadline=None)  # the first example waits for the compiler
+@given(st.lists(st.text(alphabet="0123456789 -a", max_size=24), max_size=5))
+def test_what_the_guard_would_find_in_a_text_is_suspicious_in_its_json(texts):
+    bodies = [msgspec.json.encode({"card_id": text}) for text in texts]
+    assert set(guard(texts)) <= set(suspicious(bodies))
+
+
+def test_a_run_of_digits_is_suspicious_only_if_it_is_long_enough_for_a_card_number():
+    bodies = [
+        b'{"a":"123456789012"}',
+        b'{"a":1234567890123}',
+        b'{"a":"1234 5678-9012 3"}',
+        b'{"a":"1234  567890123"}',
+        b"",
+    ]
+    assert suspicious(bodies) == [1, 2]

@@ -99,7 +99,9 @@ def _tollgate(model: str, durability: str) -> Prepare:
         for file in ground.material.history.glob("tollgate.db*"):
             shutil.copy(file, folder / file.name)
         config = ground.material.configure(folder, model, durability)
-        command = tollgate_command("serve", "--config", str(config), "--port", str(port))
+        command = tollgate_command(
+            "serve", "--config", str(config), "--port", str(port), "--internal-port", str(free_port())
+        )
         return Launch(command, environment(), Probe("/health/ready"))
 
     return prepare

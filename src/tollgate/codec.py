@@ -1,7 +1,7 @@
 """How one value of each kind is read, and what is wrong with one that cannot be.
 
-These are the only definitions of validity: JSON bodies use them value by value, files use a vectorised check and
-come here for every value that it does not recognise.
+These are the only definitions of validity: rows of JSON and columns of files use a vectorised check and come here for
+every value that it does not recognise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tollgate.errors import ConfigError, InputError
-from tollgate.hashing import MISSING_KEY, category_code, entity_key
 from tollgate.schema import Column, Kind
 
 MAX_TEXT = 256  # characters of an id or a category
@@ -24,7 +23,7 @@ UNIT_US = {"s": 1e6, "ms": 1e3, "us": 1.0}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLAGS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
-Decode = Callable[[Any], float]
+Decode = Callable[[Any], Any]
 
 
 def missing(value: object) -> bool:
@@ -49,6 +48,11 @@ def text_of(value: object) -> str:
     if abs(value) >= TOO_LONG:
         raise InputError("too_long", f"expected a number of at most {MAX_TEXT} digits")
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def text_or_empty(value: object) -> str:
+    """Return an entity's id or a category as text, empty where it is missing; `text_of` says what is wrong with one."""
+    return "" if missing(value) else text_of(value)
 
 
 def number_of(value: object) -> float:
@@ -151,24 +155,11 @@ def degrees_reader(limit: float) -> Decode:
     return read
 
 
-def entity_reader(hash_key: bytes) -> Callable[[Any], int]:
-    """Return the function that reads an entity id as its key; 0 where it is missing."""
-
-    def read(value: Any) -> int:
-        return MISSING_KEY if missing(value) else entity_key(text_of(value), hash_key)
-
-    return read
-
-
-def category_of(value: object) -> float:
-    """Return the code of a category, or NaN where it is missing."""
-    return math.nan if missing(value) else category_code(text_of(value))
-
-
 def value_readers(name: str, column: Column) -> dict[str, tuple[str, Decode]]:
     """Return, for each value of a column, its name and the field and function to read it with.
 
-    Money is not among them: it needs the currency and the time beside it.
+    A category is read as its text, everything else as a float. Money is not among them: it needs the currency and the
+    time beside it.
     """
     match column.kind:
         case Kind.NUMBER:
@@ -176,7 +167,7 @@ def value_readers(name: str, column: Column) -> dict[str, tuple[str, Decode]]:
         case Kind.FLAG:
             return {name: (column.source or name, flag_of)}
         case Kind.CATEGORY:
-            return {name: (column.source or name, category_of)}
+            return {name: (column.source or name, text_or_empty)}
         case Kind.LOCATION:
             return {
                 f"{name}_lat": (column.lat, degrees_reader(90.0)),

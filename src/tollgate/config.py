@@ -163,13 +163,36 @@ class ServeConfig(Section, frozen=True):
 
     host: str = "127.0.0.1"
     port: int = 8080
+    internal_host: str = "127.0.0.1"  # metrics, documents, champion: for operators
+    internal_port: int = 8081
+    open: bool = False  # answer other machines without API keys
+    tls_cert: str | None = None  # PEM files; both or none
+    tls_key: str | None = None
+    pan: Literal["refuse", "hash", "allow"] = "refuse"  # what happens to raw card numbers
+    pan_columns: tuple[str, ...] | None = None  # that are looked at; by default every entity and the transaction's id
     max_body_bytes: Positive = 4 * 2**20
     max_transactions: Positive = 10_000  # in one array
     max_waiting: Positive = 20_000  # admitted and not yet answered; more are shed with 503
+    max_connections: Positive = 10_000
     max_ahead: str = "1d"  # of the server's clock
+    deadline_ms: Positive = 50  # from the arrival of a transaction on; past it, it is decided without the model
+    snapshot_every: str = "15m"  # the feature state is saved so often, by a process of its own
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    shadow: str | None = None  # content id of a bundle that scores beside the champion and is only recorded
 
     def __post_init__(self) -> None:
-        parse_duration_us(self.max_ahead)
+        for text in (self.max_ahead, self.snapshot_every):
+            parse_duration_us(text)
+
+    @property
+    def deadline_s(self) -> float:
+        """`deadline_ms`, in seconds."""
+        return self.deadline_ms / 1000
+
+    @property
+    def snapshot_every_s(self) -> float:
+        """`snapshot_every`, in seconds."""
+        return parse_duration_us(self.snapshot_every) / SECOND_US
 
     @property
     def max_ahead_us(self) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tollgate.codec import missing, text_of
 from tollgate.errors import InputError, TollgateError
 from tollgate.frame import FrameColumns, LabelFields
-from tollgate.hashing import category_code
+from tollgate.hashing import category_codes
 from tollgate.intake import TransactionReader
 from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Kind
 from tollgate.transaction import Batch
@@ -123,8 +123,8 @@ class TransactionFile:
             source = self._reader.schema.sources(name)[0]
             if column.kind is Kind.CATEGORY and source in self.columns:
                 counts = self._frame.group_by(source).len().top_k(most, by="len").collect()
-                values = [value for value in counts[source].to_list() if not missing(value)]
-                texts |= {category_code(text_of(value)): text_of(value) for value in values}
+                values = [text_of(value) for value in counts[source].to_list() if not missing(value)]
+                texts |= dict(zip(category_codes(values).tolist(), values, strict=True))
         return texts
 
     def _find_repeated(self) -> NDArray[np.int64]:

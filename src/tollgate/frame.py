@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, missing, text_of, time_reader
+from tollgate.codec import MAX_TIME_US, MIN_TIME_US, flag_of, text_or_empty, time_reader
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
+from tollgate.hashing import MISSING_KEY, category_codes, pack, text_hashes
 from tollgate.intake import TransactionReader
-from tollgate.money import EXPONENTS, MAX_AMOUNT_MINOR
+from tollgate.money import EXPONENTS
+from tollgate.parsing import UNREAD, minor_units, read_times
 from tollgate.schema import EFFECTIVE_TIME, Column, Kind
 
 
@@ -87,33 +89,31 @@ class FrameColumns:
             suspect = np.flatnonzero((texts.str.len_chars() > 200).to_numpy())
         else:
             result, suspect = [""] * len(series), np.arange(len(series))
-        self._each(name, source, series, suspect, lambda value: "" if missing(value) else text_of(value), result)
+        self._each(name, source, series, suspect, text_or_empty, result)
         return result
 
     def keys(self, name: str) -> NDArray[np.uint64]:
         """Return the keys of an entity column, uint64 (N,); 0 is missing."""
-        return self._mapped(name, self._reader.read_entity, pl.UInt64, 0).astype(np.uint64)
+        return self._mapped(name, lambda texts: text_hashes(texts, self._reader.key), MISSING_KEY).astype(np.uint64)
 
-    def _mapped(self, name: str, read: Callable[[Any], Any], dtype: Any, absent: float) -> NDArray[Any]:
-        """Read every distinct value once."""
+    def _mapped(self, name: str, read: Callable[[list[str]], NDArray[Any]], absent: float) -> NDArray[Any]:
+        """Read every distinct value of a column of texts once."""
         source = self._schema.sources(name)[0]
         series = self._series(source)
         distinct = series.unique()
-        known: dict[Any, Any] = {}
+        texts: list[str] = []
         for value in distinct.to_list():
             try:
-                known[value] = read(value)
+                texts.append(text_or_empty(value))
             except InputError as error:
-                known[value] = absent
+                texts.append("")
                 same = series.is_null() if value is None else series == value
                 for row in np.flatnonzero(same.fill_null(value=False).to_numpy()):
                     self.reject(int(row), error.code, f"'{source}': {error.message}", name)
-        mapped = series.replace_strict(
-            pl.Series(list(known), dtype=series.dtype),
-            pl.Series(list(known.values()), dtype=dtype),
-            return_dtype=dtype,
-        )
-        return mapped.to_numpy()
+        known = read(texts)
+        known[[text == "" for text in texts]] = absent
+        values = pl.Series(known)
+        return series.replace_strict(distinct, values, return_dtype=values.dtype).to_numpy()
 
     def times(self) -> NDArray[np.int64]:
         """Return the effective times, int64 (N,), microseconds."""
@@ -143,6 +143,12 @@ class FrameColumns:
             inside = present & (seconds >= earliest_us // SECOND_US) & (seconds <= MAX_TIME_US // SECOND_US)
             result[inside] = seconds[inside] * float(SECOND_US)
             present &= ~inside
+        elif series.dtype == pl.String and column.unit is None:
+            micros_read = np.empty(len(series), dtype=np.int64)
+            read_times(pack(series.fill_null("").to_list()), 0, earliest_us, micros_read)
+            inside = micros_read != UNREAD
+            result[inside] = micros_read[inside]
+            present &= ~inside
         self._each(name, source, series, np.flatnonzero(present), read, result)
         return result
 
@@ -155,7 +161,7 @@ class FrameColumns:
             return time_us.astype(np.float64)
         column = self._schema.columns[name]
         if column.kind is Kind.CATEGORY:
-            return self._category(name, read)
+            return self._mapped(name, category_codes, math.nan)
         if column.kind is Kind.TIMESTAMP:
             return self._times(name, column, source)
         series = self._series(source)
@@ -170,9 +176,6 @@ class FrameColumns:
         self._each(name, source, series, suspect, read, result)
         return result
 
-    def _category(self, name: str, read: Callable[[Any], Any]) -> NDArray[np.float64]:
-        return self._mapped(name, read, pl.Float64, math.nan).astype(np.float64)
-
     def _money(self, name: str, time_us: NDArray[np.int64]) -> NDArray[np.float64]:
         column = self._reader.money_columns[name]
         source = column.source or name
@@ -185,21 +188,11 @@ class FrameColumns:
         else:
             currencies = None
             plain = np.full(len(amounts), column.currency == base)
-        number = amounts.cast(pl.Float64, strict=False)
-        major = number.to_numpy()
-        scale = float(10 ** EXPONENTS[base])
-        with np.errstate(invalid="ignore"):
-            minor = np.rint(major * scale)
-            exact = np.abs(major - minor / scale) <= 1e-9 * np.maximum(1.0, major)
-            easy = plain & exact & (minor >= 0) & (minor <= MAX_AMOUNT_MINOR)
-        result[easy] = minor[easy]
-        row_source = self._schema.sources(column.currency_column)[0] if column.currency_column else ""
-        for row in np.flatnonzero(~easy).tolist():
-            cells: Mapping[str, Any] = {source: amounts[row]}
-            if currencies is not None:
-                cells = {source: amounts[row], row_source: currencies[row]}
+        minor_units(amounts.cast(pl.Float64, strict=False).to_numpy(), float(10 ** EXPONENTS[base]), result)
+        for row in np.flatnonzero(~plain | np.isnan(result)).tolist():
+            currency = None if currencies is None else currencies[row]
             try:
-                result[row] = self._reader.read_money(name, cells, int(time_us[row]))
+                result[row] = self._reader.read_money(name, amounts[row], currency, int(time_us[row]))
             except InputError as error:
                 self.reject(row, error.code, f"'{source}': {error.message}", name)
         return result

@@ -33,7 +33,7 @@ EXPONENTS: dict[str, int] = {
 }
 
 _DAY_US = 86_400_000_000
-_DECIMAL_NOISE = 1e-9  # what a decimal loses in binary is less; a real further decimal is more
+DECIMAL_NOISE = 1e-9  # what a decimal loses in binary is less; a real further decimal is more
 
 
 def exponent_of(currency: str) -> int:
@@ -98,7 +98,7 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"expected an amount from 0 to {MAX_AMOUNT_MINOR / scale:.0f} {currency}, but got {amount!r}",
             )
         minor = round(amount * scale)
-        if abs(amount - minor / scale) > _DECIMAL_NOISE * max(1.0, amount):
+        if abs(amount - minor / scale) > DECIMAL_NOISE * max(1.0, amount):
             raise InputError(
                 "bad_amount",
                 f"expected at most {exponent} decimals in {currency}, but got {amount!r}; round it, or use the "

@@ -55,14 +55,31 @@ class Recovery:
         Args:
             progress: Told how many of how many transactions are applied.
         """
+        self._reader.warm_up()
         arrivals, position = self._restore()
+        self.catch_up(arrivals, position, progress)
+        return arrivals
+
+    def catch_up(self, arrivals: Arrivals, position: int, progress: Progress = lambda _done, _total: None) -> int:
+        """Apply what the ledger has after `position` to a state that has what is before; return where it is then.
+
+        A state can be prepared while another one decides, and be caught up once more when it takes over.
+
+        Args:
+            arrivals: The state.
+            position: Arrival number of the last transaction that it has; 0 for none.
+            progress: Told how many of how many transactions are applied.
+
+        Raises:
+            LedgerError: The ledger could not be read.
+            CapacityError: The state is full.
+        """
         for part in self._ledger.replay(after=position):
             known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
-            batch = self._reader.from_rows([msgspec.json.decode(one.body) for one in part])
-            arrivals.observe(batch, np.array(known, dtype=np.int64))
+            arrivals.observe(self._reader.from_bodies([one.body for one in part]), np.array(known, dtype=np.int64))
             position += len(part)
             progress(position, max(position, self._ledger.transactions))
-        return arrivals
+        return position
 
     def save(self, arrivals: Arrivals) -> None:
         """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""

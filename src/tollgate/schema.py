@@ -7,6 +7,7 @@ A schema maps a foreign file or message onto Tollgate's words without rewriting 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -64,7 +65,7 @@ _SETTINGS = {
 }
 
 
-class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The columns by name, and the fields of the input that are known and not read.
 
     Raises:
@@ -117,18 +118,18 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     column=name,
                 )
 
-    @property
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """Names of the columns without which a row is refused, in order."""
         always = (TRANSACTION_ID, EFFECTIVE_TIME)
         return tuple(name for name, column in self.columns.items() if column.required or name in always)
 
-    @property
+    @cached_property
     def entities(self) -> tuple[str, ...]:
         """Names of the entity columns, in order: the rows of `Batch.keys`."""
         return tuple(name for name, column in self.columns.items() if column.kind is Kind.ENTITY)
 
-    @property
+    @cached_property
     def values(self) -> tuple[str, ...]:
         """Names of the value columns, in order: the rows of `Batch.values`. A location is two of them."""
         names: list[str] = []

@@ -1,121 +1,48 @@
-"""THE path: transactions in, decisions out; the same for HTTP, files and streams."""
+"""THE path: transactions in, decisions out; the same for HTTP and streams, and its judge for files too."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.decision import Decision, Mode, Outcome, Reason
-from tollgate.errors import ConflictError, LedgerError, ModelError, TollgateError
-from tollgate.explain import Explainer
+from tollgate.admission import Admission, Admitted, Submission
+from tollgate.decision import Outcome
+from tollgate.errors import ConflictError, LedgerError, TollgateError
 from tollgate.features import Arrivals, FeatureEngine
-from tollgate.ledger import Entry, History, Ledger, Recorded
-from tollgate.policy import Policy
+from tollgate.judge import Judge, Judgement
+from tollgate.ledger import Counts, Group, Ledger, Recorded
+from tollgate.ledger import Shadow as ShadowScore
 from tollgate.recovery import Recovery
-from tollgate.transaction import Batch, concatenate
+from tollgate.shadow import Shadow
+from tollgate.steps import Call, Steps, run
+from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-Row = Mapping[str, Any]
-_ENCODE_BODY = msgspec.json.Encoder(order="deterministic").encode
+RECORDED = "known_transaction"  # the ledger's code for a group whose ids it has
+_ENCODE = msgspec.json.Encoder().encode
 
 
-def body_of(row: Row) -> bytes:
-    """Return a transaction's fields as the ledger keeps them: equal transactions are equal bytes."""
-    return _ENCODE_BODY({field: value for field, value in row.items() if value is not None})
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Transactions that came together and are answered together.
+class Decided(NamedTuple):
+    """What came of some submissions.
 
     Attributes:
-        batch: The N transactions; no id twice.
-        bodies: Each as `body_of` writes it.
+        results: For each submission its answers, JSON, or the error that refuses it.
+        judgement: On those transactions that were decided now; None if there were none.
+        stages_s: Seconds spent in parsing, features, model, policy and ledger.
     """
 
-    batch: Batch
-    bodies: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """A bundle at work: features to scores, outcomes and reasons.
-
-    Attributes:
-        bundle: Its content id.
-        score: Calibrated scores and confidences, float64 (N,) each, of features, float64 (N, F). Raises
-            ModelError.
-        policy: The thresholds.
-        explainer: Finds the reasons.
-    """
-
-    bundle: str
-    score: Callable[[Floats], tuple[Floats, Floats]]
-    policy: Policy
-    explainer: Explainer
-
-    def decide(self, batch: Batch, features: Floats) -> list[Decision]:
-        """Return the decisions on N transactions with features (N, F)."""
-        try:
-            scores, confidences = self.score(features)
-        except ModelError as error:
-            LOG.exception("deciding %d transactions without the model", len(batch))
-            return self._degraded(batch, error)
-        outcomes = self.policy.outcomes(scores)
-        return [
-            Decision(
-                transaction_id=identifier,
-                outcome=outcome,
-                score=float(score),
-                confidence=float(confidence),
-                mode=Mode.NORMAL,
-                reasons=reasons,
-                missing=batch.missing(row),
-                bundle=self.bundle,
-            )
-            for row, (identifier, outcome, score, confidence, reasons) in enumerate(
-                zip(
-                    batch.ids,
-                    outcomes,
-                    scores,
-                    confidences,
-                    self._reasons(features, scores, outcomes),
-                    strict=True,
-                )
-            )
-        ]
-
-    def _reasons(self, features: Floats, scores: Floats, outcomes: list[Outcome]) -> list[tuple[Reason, ...]]:
-        reasons: list[tuple[Reason, ...]] = [()] * len(outcomes)
-        held = [row for row, outcome in enumerate(outcomes) if outcome is not Outcome.APPROVE]
-        if held:
-            for row, found in zip(held, self.explainer.explain(features[held], scores[held]), strict=True):
-                reasons[row] = found or (self.policy.over_threshold(float(scores[row]), outcomes[row]),)
-        return reasons
-
-    def _degraded(self, batch: Batch, error: ModelError) -> list[Decision]:
-        outcome, reason = self.policy.degraded(error.code)
-        return [
-            Decision(
-                identifier,
-                outcome,
-                None,
-                None,
-                Mode.DEGRADED,
-                (reason,),
-                (*batch.missing(row), "model"),
-                self.bundle,
-            )
-            for row, identifier in enumerate(batch.ids)
-        ]
+    results: list[list[bytes] | TollgateError]
+    judgement: Judgement | None
+    stages_s: tuple[float, float, float, float, float]
 
 
 class Scorer:
@@ -124,22 +51,42 @@ class Scorer:
     Not thread-safe: one thread decides.
     """
 
-    def __init__(self, recovery: Recovery, judge: Judge, ledger: Ledger, clock_us: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        recovery: Recovery,
+        judge: Judge,
+        ledger: Ledger,
+        admission: Admission,
+        clock_us: Callable[[], int],
+        deadline_s: float,
+    ) -> None:
         """Make a scorer that has not caught up with its ledger yet; see `recover`.
 
         Args:
             recovery: Rebuilds the feature state.
             judge: The bundle at work.
             ledger: Where decisions become durable before they are answered.
+            admission: Makes batches of what is submitted.
             clock_us: Observed time, microseconds since 1970-01-01 UTC.
+            deadline_s: From the arrival of a transaction on; past it, it is decided without the model.
         """
         self._recovery = recovery
         self._judge = judge
         self._ledger = ledger
+        self._admission = admission
         self._clock_us = clock_us
+        self._deadline_s = deadline_s
         self._arrivals: Arrivals | None = None
+        self._unrecorded: Group | None = None  # counted in the features, and refused by the ledger so far
+        self._doubtful = False  # it was refused: a ledger that fails to say that it is durable may hold it all the same
+        self.shadow: Shadow | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
+
+    @property
+    def judge(self) -> Judge:
+        """The bundle at work."""
+        return self._judge
 
     @property
     def bundle(self) -> str:
@@ -171,109 +118,228 @@ class Scorer:
         Args:
             progress: Told how many of how many transactions are applied.
         """
-        self._arrivals = None
+        self._arrivals = self._unrecorded = None
+        if self.shadow is not None and self.shadow.arrivals is not None:
+            LOG.warning("the challenger %s has lost its features and is scored no more", self.shadow.bundle)
+            self.shadow = None
         arrivals = self._recovery.recover(progress)
-        self.counts = dict.fromkeys(Outcome, 0)
-        self.degraded = 0
-        for outcome, mode, count in self._ledger.outcomes():
-            self.counts[outcome] += count
-            self.degraded += count if mode is Mode.DEGRADED else 0
+        arrivals.observe(
+            self._admission.admit([]).batch
+        )  # compiled, or read from a cache, before somebody waits for it
+        *outcomes, self.degraded = self._ledger.outcomes()
+        self.counts = dict(zip(Outcome, outcomes, strict=True))
         self._arrivals = arrivals
+
+    def install(self, judge: Judge) -> None:
+        """Let another bundle with the same features, or other lists and rules, decide from the next batch on."""
+        self._judge = judge
+
+    def install_with(self, judge: Judge, recovery: Recovery, arrivals: Arrivals) -> Steps[None]:
+        """Let a bundle with other features decide from the next batch on.
+
+        Args:
+            judge: The bundle at work.
+            recovery: Of its features.
+            arrivals: Their state, up to some place in the ledger.
+
+        Raises:
+            LedgerError: The ledger cannot be read or written; the bundle before goes on.
+        """
+        yield from self._record_the_rest()
+        yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
+        self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
 
     def close(self) -> None:
         """Save the feature state, so that the next start is fast."""
-        if self._arrivals is not None:
+        if self._arrivals is not None and self._unrecorded is None:
             self._recovery.save(self._arrivals)
 
-    def decide(self, submissions: Sequence[Submission]) -> list[list[Decision] | TollgateError]:
+    def decide(self, submissions: Sequence[Submission]) -> Decided:
+        """Return what `steps` returns, waiting here for the model and the ledger."""
+        return run(self.steps(submissions))
+
+    def steps(self, submissions: Sequence[Submission]) -> Steps[Decided]:
         """Decide what was submitted, in order, with one durable commit.
 
-        A transaction that was decided before gets that decision again and moves no counter. A submission with an id
-        that is known under another body is refused whole.
-
-        Returns:
-            For each submission its decisions, or the error that refuses it.
+        A transaction that was decided before gets that answer again and moves no counter. A submission with an id that
+        is known under another body is refused whole.
 
         Raises:
-            LedgerError: The ledger or the feature state could not be used; nothing was decided or counted.
+            LedgerError: The ledger or the feature state could not be used; nothing is acknowledged. What was decided
+                and could not be recorded is recorded before anything else is decided, so that the same request, sent
+                again, finds its answer.
             CapacityError: The feature state is full; nothing was decided or counted.
         """
-        arrivals = self._caught_up()
-        known = self._ledger.find([identifier for one in submissions for identifier in one.batch.ids])
-        refused, fresh = self._sort_out(submissions, known)
-        made: dict[str, Decision] = {}
-        if fresh:
-            batch = concatenate([submissions[s].batch.take(np.array(rows)) for s, rows in fresh.items()])
-            bodies = [submissions[s].bodies[row] for s, rows in fresh.items() for row in rows]
-            features = self._observe(arrivals, batch)
-            made = dict(zip(batch.ids, self._judge_and_record(batch, bodies, features), strict=True))
-        results: list[list[Decision] | TollgateError] = []
-        for s, one in enumerate(submissions):
-            results.append(refused.get(s) or [made.get(i) or _decision(known[i]) for i in one.batch.ids])
-        return results
+        begun = time.perf_counter()
+        self._caught_up()
+        yield from self._record_the_rest()
+        admitted = self._admission.admit(submissions)
+        hashes = self._ledger.hashes(admitted.batch.ids)
+        known = self._ledger.find(admitted.batch.ids, hashes)
+        refused: dict[int, TollgateError] = dict(admitted.refused)
+        fresh = self._fresh(submissions, admitted, known, refused)
+        answers: dict[str, bytes] = {}
+        judgement = None
+        parsed = observed = judged = time.perf_counter()
+        if fresh is None or len(fresh):
+            batch = admitted.batch if fresh is None else admitted.batch.take(fresh)
+            bodies = admitted.bodies if fresh is None else [admitted.bodies[row] for row in fresh.tolist()]
+            features = self._observe(batch)
+            observed = time.perf_counter()
+            judgement = yield from self._judged(submissions, admitted, batch, fresh, features)
+            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features))
+            judged = time.perf_counter()
+            made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
+            self._keep(batch, bodies, made, features, judgement, shadow)
+            yield from self._record_the_rest(hashes if fresh is None else hashes[fresh])
+            answers = dict(zip(batch.ids, made, strict=True))
+        results = self._results(submissions, admitted, known, refused, answers)
+        done = time.perf_counter()
+        model_s, policy_s = (0.0, 0.0) if judgement is None else (judgement.model_s, judgement.policy_s)
+        return Decided(results, judgement, (parsed - begun, observed - parsed, model_s, policy_s, done - judged))
 
-    def _observe(self, arrivals: Arrivals, batch: Batch) -> Floats:
+    def _fresh(
+        self,
+        submissions: Sequence[Submission],
+        admitted: Admitted,
+        known: Mapping[str, Recorded],
+        refused: dict[int, TollgateError],
+    ) -> NDArray[np.int64] | None:
+        """Return the rows that are decided now, None for all, and add to `refused` what contradicts the record."""
+        ids, starts = admitted.batch.ids, admitted.starts
+        horizon_us = self._ledger.horizon_us
+        archived = horizon_us is not None and bool((admitted.batch.time_us <= horizon_us).any())
+        if not (known or refused or archived) and len(set(ids)) == len(ids):
+            return None
+        fresh: list[int] = []
+        bodies = {identifier: recorded.body for identifier, recorded in known.items()}
+        for s, one in enumerate(submissions):
+            if s in refused:
+                continue
+            rows: list[int] = []
+            for row in range(starts[s], starts[s + 1]):
+                error = self._contradiction(ids[row], admitted.bodies[row], bodies, known)
+                if error is None and ids[row] not in bodies:
+                    if horizon_us is not None and admitted.batch.time_us[row] <= horizon_us:
+                        error = ConflictError(
+                            "archived_transaction",
+                            f"{ids[row]!r} is as old as what was archived, so that it cannot be told whether it came "
+                            "before; send it while it is newer",
+                        )
+                    rows.append(row)
+                if error is not None:
+                    place = row - starts[s] if one.many else None
+                    refused[s] = ConflictError(error.code, error.message, row=place)
+                    break
+            else:
+                bodies.update((ids[row], admitted.bodies[row]) for row in rows)
+                fresh += rows
+        return np.array(fresh, dtype=np.int64)
+
+    def _contradiction(
+        self, identifier: str, body: bytes, bodies: Mapping[str, bytes], known: Mapping[str, Recorded]
+    ) -> ConflictError | None:
+        if bodies.get(identifier, body) != body:
+            return ConflictError(
+                "conflicting_transaction",
+                f"transaction_id {identifier!r} came before with other fields; send a new transaction under an id of "
+                "its own",
+            )
+        if identifier in known and known[identifier].answer is None:
+            return ConflictError("imported_transaction", f"{identifier!r} was imported as history and not decided")
+        return None
+
+    def _observe(self, batch: Batch) -> Floats:
+        arrivals = self._caught_up()
         try:
             return arrivals.observe(batch)
         except BaseException:
             self._arrivals = None  # with labels in between, a part of the batch may have been applied
             raise
 
-    def _sort_out(
-        self, submissions: Sequence[Submission], known: Mapping[str, Recorded]
-    ) -> tuple[dict[int, TollgateError], dict[int, list[int]]]:
-        """Return which submissions are refused, and which rows of the others are decided now."""
-        refused: dict[int, TollgateError] = {}
-        fresh: dict[int, list[int]] = {}
-        bodies = {identifier: recorded.body for identifier, recorded in known.items()}
-        for s, one in enumerate(submissions):
-            rows = []
-            for row, (identifier, body) in enumerate(zip(one.batch.ids, one.bodies, strict=True)):
-                if bodies.get(identifier, body) != body:
-                    refused[s] = ConflictError(
-                        "conflicting_transaction",
-                        f"transaction_id {identifier!r} came before with other fields; send a new transaction under an "
-                        "id of its own",
-                        row=row,
-                    )
-                    break
-                if identifier in known and known[identifier].decision is None:
-                    refused[s] = ConflictError(
-                        "imported_transaction",
-                        f"{identifier!r} was imported as history and not decided",
-                        row=row,
-                    )
-                    break
-                if identifier not in bodies:
-                    rows.append(row)
-            else:
-                bodies.update((one.batch.ids[row], one.bodies[row]) for row in rows)
-                if rows:
-                    fresh[s] = rows
-        return refused, fresh
-
-    def _judge_and_record(self, batch: Batch, bodies: Sequence[bytes], features: Floats) -> list[Decision]:
-        observed_us = self._clock_us()
+    def _judged(
+        self,
+        submissions: Sequence[Submission],
+        admitted: Admitted,
+        batch: Batch,
+        fresh: NDArray[np.int64] | None,
+        features: Floats,
+    ) -> Steps[Judgement]:
+        now_s = time.monotonic()
+        ends_s = [one.arrived_s + self._deadline_s for one in submissions]
+        late = None
+        if min(ends_s) <= now_s:
+            sizes = np.diff(admitted.starts)
+            late = np.repeat(np.array(ends_s) <= now_s, sizes)
+            late = late if fresh is None else late[fresh]
+            within_s = max(ends_s) - now_s
+        else:
+            within_s = min(ends_s) - now_s
         try:
-            decisions = self._judge.decide(batch, features)
-            self._ledger.append(
-                [
-                    Entry(History(decision.transaction_id, time_us, observed_us, body), decision, row.tobytes())
-                    for decision, time_us, body, row in zip(
-                        decisions, batch.time_us.tolist(), bodies, features, strict=True
-                    )
-                ]
-            )
+            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late))
         except BaseException:
-            # The features have counted what is not recorded: they must be rebuilt from what is.
-            self._arrivals = None
+            self._arrivals = None  # the features have counted what is not recorded
             raise
-        for decision in decisions:
-            self.counts[decision.outcome] += 1
-            self.degraded += decision.mode is Mode.DEGRADED
-        return decisions
+
+    def _keep(
+        self,
+        batch: Batch,
+        bodies: Sequence[bytes],
+        answers: list[bytes],
+        features: Floats,
+        judgement: Judgement,
+        shadow: ShadowScore | None,
+    ) -> None:
+        counts = np.bincount(judgement.outcomes, minlength=len(Outcome)).tolist()
+        self._unrecorded = Group(
+            ids=batch.ids,
+            effective_us=batch.time_us,
+            observed_us=self._clock_us(),
+            bodies=bodies,
+            answers=answers,
+            features=features,
+            bundle=self._judge.bundle,
+            counts=Counts._make([*counts, sum(judgement.degraded.values())]),
+            shadow=shadow,
+        )
+
+    def _record_the_rest(self, hashes: NDArray[np.uint64] | None = None) -> Steps[None]:
+        """Make durable what the features have counted; `hashes` of ids that are known to be new save a look."""
+        group = self._unrecorded
+        if group is None:
+            return
+        try:
+            yield Call(partial(self._ledger.append, group, hashes))
+        except LedgerError as error:
+            if error.code != RECORDED or not self._doubtful:
+                self._doubtful = True
+                raise
+        self._unrecorded, self._doubtful = None, False
+        *outcomes, degraded = group.counts
+        for outcome, count in zip(Outcome, outcomes, strict=True):
+            self.counts[outcome] += count
+        self.degraded += degraded
+
+    def _results(
+        self,
+        submissions: Sequence[Submission],
+        admitted: Admitted,
+        known: Mapping[str, Recorded],
+        refused: Mapping[int, TollgateError],
+        answers: Mapping[str, bytes],
+    ) -> list[list[bytes] | TollgateError]:
+        ids, starts = admitted.batch.ids, admitted.starts
+        if not known and not refused and len(ids) == len(submissions):
+            return [[answers[identifier]] for identifier in ids]
+        results: list[list[bytes] | TollgateError] = []
+        for s in range(len(submissions)):
+            if s in refused:
+                results.append(refused[s])
+            else:
+                results.append([answers.get(i) or _answer(known[i]) for i in ids[starts[s] : starts[s + 1]]])
+        return results
 
 
-def _decision(recorded: Recorded) -> Decision:
-    assert recorded.decision is not None
-    return recorded.decision
+def _answer(recorded: Recorded) -> bytes:
+    assert recorded.answer is not None
+    return recorded.answer

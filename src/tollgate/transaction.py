@@ -57,11 +57,22 @@ class Batch:
         values: NDArray[np.float64] = self.values[self.schema.values.index(name)]
         return values
 
-    def missing(self, row: int) -> tuple[str, ...]:
-        """Return the names of the columns that transaction `row` does not have."""
-        entities = (n for n, key in zip(self.schema.entities, self.keys[:, row], strict=True) if key == 0)
-        values = (n for n, v in zip(self.schema.values, self.values[:, row], strict=True) if v != v)  # noqa: PLR0124
-        return (*entities, *values)
+    def missing(self) -> list[tuple[str, ...]]:
+        """Return, for each of the N transactions, the names of the columns that it does not have."""
+        absent = np.concatenate((self.keys == 0, np.isnan(self.values)))  # (E + C, N)
+        names = (*self.schema.entities, *self.schema.values)
+        packed = np.packbits(absent, axis=0).T  # (N, bytes): most transactions lack the same columns
+        width, flat = packed.shape[1], packed.tobytes()
+        known: dict[bytes, tuple[str, ...]] = {}
+        found: list[tuple[str, ...]] = []
+        for row in range(len(self.ids)):
+            pattern = flat[row * width : (row + 1) * width]
+            lacking = known.get(pattern)
+            if lacking is None:
+                lacking = tuple(names[place] for place in absent[:, row].nonzero()[0].tolist())
+                known[pattern] = lacking
+            found.append(lacking)
+        return found
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -34,12 +34,23 @@ def free_port():
 class Server:
     """A running `tollgate serve`."""
 
-    def __init__(self, process, url):
-        self.process, self.url = process, url
+    def __init__(self, process, url, internal):
+        self.process, self.url, self.internal = process, url, internal
 
     def get(self, path):
         with urllib.request.urlopen(self.url + path, timeout=10) as answer:
             return json.loads(answer.read())
+
+    def operate(self, method, path, body=None):
+        """Ask the internal port; return status and answer, as text."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.internal + path, data=data, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
     def predict(self, body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -61,7 +72,8 @@ def serving(*arguments, cwd):
     try:
         line = process.stdout.readline()
         assert " on http" in line, Path(cwd, "server.log").read_text()
-        server = Server(process, line.split(" on ")[1].split()[0])
+        internal = process.stdout.readline().split(": ")[1].split()[0]
+        server = Server(process, line.split(" on ")[1].split()[0], internal)
         until = time.monotonic() + START_LIMIT_S
         while True:
             try:

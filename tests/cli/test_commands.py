@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from cli.running import tollgate
+from tollgate.ledger import Ledger
 from tollgate.report import MEASURES
 
 
@@ -109,3 +110,23 @@ def test_import_is_idempotent_and_can_leave_out_the_newest(workspace):
 def test_help_and_version_need_nothing(tmp_path):
     assert "simulate" in tollgate("--help", cwd=tmp_path)
     assert tollgate("--version", cwd=tmp_path).startswith("tollgate 0.")
+
+
+def test_archive_moves_old_transactions_to_files_that_a_replay_reads(tmp_path):
+    """The folder is named once; what is archived is not imported again."""
+    tollgate("simulate", "payments.parquet", "--transactions", 2000, cwd=tmp_path)
+    imported = tollgate("import", "payments.parquet", cwd=tmp_path)
+    assert "imported 2000 transactions" in imported
+    assert "name one with --to" in tollgate("archive", "--older-than", "1d", cwd=tmp_path, expect=5)
+    assert "archived 0 transactions" in tollgate("archive", "--older-than", "1d", "--to", "kept", cwd=tmp_path)
+    printed = tollgate("archive", "--older-than", "0s", "--to", "kept", cwd=tmp_path)
+    assert "archived 2000 transactions" in printed
+    files = list((tmp_path / "kept").iterdir())
+    assert sum(pl.read_parquet(file).height for file in files) == 2000
+    assert all(str(file) in printed for file in files)
+    with Ledger(f"sqlite:///{tmp_path}/tollgate.db", write=False) as ledger:
+        assert sum(len(part) for part in ledger.replay()) == ledger.transactions == 2000
+    again = tollgate("import", "payments.parquet", cwd=tmp_path)
+    assert "imported 0 transactions" in again
+    assert "2000 were left out" in again
+    assert "archived 0 transactions" in tollgate("archive", "--older-than", "0s", cwd=tmp_path)

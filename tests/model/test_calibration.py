@@ -62,14 +62,14 @@ def test_it_finds_the_line_that_the_labels_were_drawn_from(slope, intercept, see
 def test_it_finds_the_beta_curve_that_the_labels_were_drawn_from(lower, upper, intercept, seed):
     """All three numbers of a beta curve come back from labels drawn from it."""
     true = Calibration(lower, intercept, method="beta", upper_slope=upper)
-    logits = np.random.default_rng(seed).normal(0, 2.5, 60_000)
-    is_fraud = np.random.default_rng(seed + 1).random(60_000) < true.apply(logits)
+    logits = np.random.default_rng(seed).normal(0, 2.5, 200_000)
+    is_fraud = np.random.default_rng(seed + 1).random(200_000) < true.apply(logits)
 
     found = fit_beta(logits, is_fraud)
 
-    assert found.slope == pytest.approx(lower, abs=0.25)
-    assert found.upper_slope == pytest.approx(upper, abs=0.25)
-    assert found.intercept == pytest.approx(intercept, abs=0.25)
+    assert found.slope == pytest.approx(lower, abs=0.3)
+    assert found.upper_slope == pytest.approx(upper, abs=0.3)
+    assert found.intercept == pytest.approx(intercept, abs=0.3)
 
 
 @settings(deadline=None, max_examples=20)

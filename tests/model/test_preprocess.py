@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tollgate.model.preprocess import KNOTS, MIN_CATEGORY_ROWS, Preprocess, _locate, fit_tables
+from tollgate.model.preprocess import KNOTS, MIN_CATEGORY_ROWS, Preprocess, fit_tables
+from tollgate.model.search import locate
 
 numbers = st.one_of(st.integers(-5, 5).map(float), st.floats(-1e12, 1e12, allow_subnormal=False))
 
@@ -113,6 +114,6 @@ def test_the_unrolled_search_finds_what_searchsorted_does(width, entries, values
     table = np.sort(np.array(entries[:width]))
     expected = np.maximum(np.searchsorted(table, values, side="right") - 1, 0)
 
-    found = _locate(torch.tensor(values, dtype=torch.float64)[:, None], torch.tensor(table)[None], width)
+    found = locate(torch.tensor(values, dtype=torch.float64)[:, None], torch.tensor(table)[None], width)
 
     assert found[:, 0].tolist() == expected.tolist()

@@ -12,9 +12,14 @@ import typer
 from rich.markup import escape
 
 from tollgate import __version__
+from tollgate.cli.archive import archive
+from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
+from tollgate.cli.keys import keys
+from tollgate.cli.lists import lists
+from tollgate.cli.rules import rules
 from tollgate.cli.scoring import score
 from tollgate.cli.serving import serve
 from tollgate.cli.simulate import simulate
@@ -105,6 +110,11 @@ def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOpti
 
 
 app.add_typer(features)
+app.command()(archive)
+app.add_typer(keys)
+app.add_typer(lists)
+app.add_typer(rules)
+app.command()(audit)
 app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)

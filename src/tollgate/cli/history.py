@@ -20,9 +20,9 @@ from tollgate.cli.wiring import (
 from tollgate.duration import parse_duration_us
 from tollgate.errors import EXIT_PARTIAL, InputError
 from tollgate.files import Chunk, Rejected
+from tollgate.intake import TransactionReader
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import History, Ledger
-from tollgate.scorer import body_of
 
 
 def import_history(
@@ -35,39 +35,41 @@ def import_history(
     """Put past transactions and their labels into the ledger: history for features, a pool for training."""
     settings = open_config(config)
     file, reader = open_labelled(data, settings)
-    fields = sorted({source for name in reader.schema.columns for source in reader.schema.sources(name)})
     until_us = None
     if before is not None:
         newest = max(int(chunk.batch.time_us.max(initial=0)) for chunk in file.chunks())
         until_us = newest - parse_duration_us(before)
     rejected: list[Rejected] = []
-    imported = known = 0
+    imported = known = archived = 0
     with Ledger(settings.ledger.url, settings.ledger.durability) as ledger, progress_bar() as progress:
         task = progress.add_task(f"importing {data.name}", total=file.rows)
         for chunk in file.chunks():
-            history, labels = _records(chunk, fields, until_us)
+            history, labels = _records(chunk, reader, until_us)
             there = ledger.find([one.transaction_id for one in history])
-            fresh = [one for one in history if one.transaction_id not in there]
+            new = [one for one in history if one.transaction_id not in there]
+            fresh = [one for one in new if ledger.horizon_us is None or one.effective_us > ledger.horizon_us]
             ledger.import_history(fresh, labels)
-            imported, known = imported + len(fresh), known + len(there)
+            imported, known, archived = imported + len(fresh), known + len(there), archived + len(new) - len(fresh)
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
-        if not imported and not known:
+        if not imported and not known and not archived:
             report_rejected(rejected, data)
             raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
         OUT.print(f"imported {imported} transactions into {ledger.url}; {known} were there already", soft_wrap=True)
+        if archived:
+            OUT.print(f"{archived} were left out: they are as old as what is archived, and may be a part of it")
     if report_rejected(rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _records(chunk: Chunk, fields: list[str], until_us: int | None) -> tuple[list[History], list[Label]]:
+def _records(chunk: Chunk, reader: TransactionReader, until_us: int | None) -> tuple[list[History], list[Label]]:
     """Return what the ledger keeps of a chunk's rows that are not newer than `until_us`."""
     observed_us = now_us()
     batch = chunk.batch
     rows = np.arange(len(batch)) if until_us is None else np.flatnonzero(batch.time_us <= until_us)
-    bodies = chunk.frame.select([field for field in fields if field in chunk.frame.columns])[rows].to_dicts()
+    bodies = [reader.body(reader.typed(cells)) for cells in chunk.frame[rows].to_dicts()]
     history = [
-        History(batch.ids[row], int(batch.time_us[row]), observed_us, body_of(body))
+        History(batch.ids[row], int(batch.time_us[row]), observed_us, body)
         for row, body in zip(rows.tolist(), bodies, strict=True)
     ]
     assert chunk.is_fraud is not None

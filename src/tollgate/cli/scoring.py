@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import numpy as np
 import polars as pl
 import typer
 
@@ -19,20 +20,29 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     plan_of,
+    policy_now,
     progress_bar,
     report_rejected,
     say_unread,
 )
-from tollgate.decision import Decision
+from tollgate.decision import Mode, Outcome
 from tollgate.errors import EXIT_PARTIAL, ConfigError, InputError
 from tollgate.features import FeatureEngine
 from tollgate.files import Rejected, TransactionFile
 from tollgate.intake import TransactionReader
+from tollgate.judge import MODEL, Judgement
+from tollgate.steps import run
+from tollgate.transaction import Batch
 
 _COLUMNS = {
     "transaction_id": pl.String, "outcome": pl.String, "score": pl.Float64, "confidence": pl.Float64,
     "mode": pl.String, "reasons": pl.String, "missing": pl.String, "bundle": pl.String,
 }  # fmt: skip
+
+
+OUTCOMES = [outcome.value for outcome in Outcome]
+_MODES = [Mode.DEGRADED.value, Mode.NORMAL.value]  # by whether there is a score
+_NO_REASONS = "[]"
 
 
 def score(
@@ -41,27 +51,34 @@ def score(
     config: ConfigOption = None,
     bundle: BundleOption = None,
 ) -> None:
-    """Decide a file of transactions, each with the history before it in the file; the ledger is not touched."""
+    """Decide a file of transactions, each with the history before it in the file, by lists and rules as they are now.
+
+    Nothing is written to the ledger.
+    """
     if output.suffix not in (".parquet", ".csv", ".jsonl"):
         raise ConfigError("unknown_format", f"expected an output ending in .parquet, .csv or .jsonl, got {output.name}")
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     manifest = chosen.manifest
-    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+    key = hash_key()
+    reader = TransactionReader(manifest.schema_, manifest.money, key)
     file = TransactionFile(data, reader, sort=settings.files.sort)
     say_unread(file)
-    engine, judge = FeatureEngine(plan_of(chosen)), judge_of(chosen)
+    engine = FeatureEngine(plan_of(chosen))
+    judge = judge_of(chosen, policy_now(settings, chosen, key))
     frames: list[pl.DataFrame] = []
     rejected: list[Rejected] = []
     counts: Counter[str] = Counter()
     with progress_bar() as progress:
         task = progress.add_task(f"scoring {data.name}", total=file.rows)
         for chunk in file.chunks():
-            decisions = judge.decide(chunk.batch, engine.observe(chunk.batch))
-            counts.update(one.outcome.value for one in decisions)
-            frames.append(_frame(decisions))
+            judgement = run(judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us))
+            frames.append(_frame(chunk.batch, judgement, judge.bundle))
+            counts.update(
+                dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True))
+            )
             rejected += chunk.rejected
-            progress.advance(task, len(decisions) + len(chunk.rejected))
+            progress.advance(task, len(chunk.batch) + len(chunk.rejected))
     some = report_rejected(rejected, output)
     if not counts:
         raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
@@ -78,15 +95,34 @@ def score(
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _frame(decisions: list[Decision]) -> pl.DataFrame:
-    rows = [
-        (
-            one.transaction_id, one.outcome.value, one.score, one.confidence, one.mode.value,
-            msgspec.json.encode(one.reasons).decode(), ",".join(one.missing), one.bundle,
+def _frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
+    """Return decisions as columns: a file of a million rows must not become a million objects."""
+    count = len(batch)
+    scored = ~np.isnan(judgement.scores)
+    reasons = pl.Series([_NO_REASONS]).new_from_index(0, count)
+    if judgement.reasons:
+        rows = sorted(judgement.reasons)
+        texts = [msgspec.json.encode(judgement.reasons[row]).decode() for row in rows]
+        reasons = reasons.scatter(rows, texts)
+    lacking = [",".join(names) for names in batch.missing()]
+    missing = pl.Series(lacking)
+    if not scored.all():
+        missing = pl.Series(
+            [text if fine else f"{text},{MODEL}".lstrip(",") for text, fine in zip(lacking, scored, strict=True)]
         )
-        for one in decisions
-    ]  # fmt: skip
-    return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+    return pl.DataFrame(
+        {
+            "transaction_id": batch.ids,
+            "outcome": pl.Series(OUTCOMES)[judgement.outcomes.astype(np.int64)],
+            "score": pl.Series(judgement.scores).fill_nan(None),
+            "confidence": pl.Series(judgement.confidences).fill_nan(None),
+            "mode": pl.Series(_MODES)[scored.astype(np.int64)],
+            "reasons": reasons,
+            "missing": missing,
+            "bundle": pl.Series([bundle]).new_from_index(0, count),
+        },
+        schema=_COLUMNS,
+    )
 
 
 def _write(frame: pl.DataFrame, output: Path) -> None:

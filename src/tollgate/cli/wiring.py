@@ -6,6 +6,8 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +17,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy.engine import make_url
 
+from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import TABULAR_MODELS, Config, read_config
+from tollgate.control import ListEntry
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
 from tollgate.features import FeaturePlan
@@ -26,13 +30,17 @@ from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
+from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
+from tollgate.judge import Floats, Judge
+from tollgate.ledger.controls import Controls
+from tollgate.lists import Lists
 from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
-from tollgate.scorer import Floats, Judge
-from tollgate.secret import MAX_BYTES, MIN_BYTES
+from tollgate.rules import RuleSet, compile_rules, parse_rules
+from tollgate.secret import read_secret
 
 DEFAULT_CONFIG = Path("tollgate.toml")
 HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
@@ -64,24 +72,20 @@ def hash_key() -> bytes:
     """Return the key under which entity ids are hashed: from the environment, else a new one for this process.
 
     Raises:
-        ConfigError: The key in the environment is too short or too long.
+        ConfigError: The key in the environment, or the file that it names, is not one.
     """
-    text = os.environ.get(HASH_KEY_VARIABLE)
-    if text is None:
-        return secrets.token_bytes(32)
-    key = text.encode()
-    if not MIN_BYTES <= len(key) <= MAX_BYTES:
-        raise ConfigError(
-            "bad_hash_key",
-            f"{HASH_KEY_VARIABLE}: expected {MIN_BYTES} to {MAX_BYTES} bytes, but got {len(key)}",
-        )
-    return key
+    return read_secret(HASH_KEY_VARIABLE, os.environ) or secrets.token_bytes(32)
+
+
+def keeps_state() -> bool:
+    """Whether the hash key outlives this process, so that a saved state is of use to the next one."""
+    return read_secret(HASH_KEY_VARIABLE, os.environ) is not None
 
 
 def snapshots_of(config: Config, plan: FeaturePlan, key: bytes) -> Snapshots | None:
     """Return where to save the state of a plan: beside the ledger, if the hash key outlives this process."""
     ledger = make_url(config.ledger.url).database
-    if HASH_KEY_VARIABLE not in os.environ or ledger is None:
+    if ledger is None or not keeps_state():
         return None
     return Snapshots(Path(f"{ledger}.{plan_digest(plan)[:_DIGEST_DIGITS]}.state"), key)
 
@@ -122,16 +126,57 @@ def plan_of(bundle: Bundle) -> FeaturePlan:
     return plan_from_data(manifest.plan["features"], manifest.schema_, manifest.money.scale)
 
 
-def judge_of(bundle: Bundle) -> Judge:
-    """Return a bundle at work, warmed up."""
+def policy_of(
+    bundle: Bundle,
+    entries: Sequence[ListEntry] = (),
+    rules: bytes | None = None,
+    key: bytes | None = None,
+) -> Policy:
+    """Return a bundle's thresholds with lists and rules.
+
+    Args:
+        bundle: Whose thresholds and features.
+        entries: Of lists.
+        rules: A rule set, JSON.
+        key: What entity ids are hashed under, where there are entries.
+
+    Raises:
+        ConfigError: The rules do not fit the bundle.
+    """
+    try:
+        compiled = compile_rules(rule_set_of(rules), plan_of(bundle))
+    except ConfigError as error:
+        raise ConfigError(
+            error.code,
+            f"the published rules do not fit bundle {bundle.id}: {error.message}; change them with 'tollgate rules "
+            "publish', or give the bundle the feature",
+        ) from None
+    lists = None
+    if entries:
+        assert key is not None
+        lists = Lists.of(entries, bundle.manifest.schema_, partial(entity_key, key=HashKey.of(key)))
+    return Policy(bundle.manifest.policy, compiled, lists)
+
+
+def policy_now(config: Config, bundle: Bundle, key: bytes) -> Policy:
+    """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
+    ledger = make_url(config.ledger.url).database
+    if ledger is None or not Path(ledger).is_file():
+        return Policy(bundle.manifest.policy)
+    with Controls(config.ledger.url) as controls:
+        return policy_of(bundle, controls.entries(), controls.rules(), key)
+
+
+def rule_set_of(document: bytes | None) -> RuleSet:
+    """Return a published rule set; an empty one before there is any."""
+    return RuleSet() if document is None else parse_rules(document, "the published rules")
+
+
+def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
+    """Return a bundle at work, warmed up; with its thresholds alone where no policy is given."""
     manifest = bundle.manifest
-    runtime = OnnxRuntime(bundle.read(MODEL))
-    runtime.warm_up()
-
-    def score(features: Floats) -> tuple[Floats, Floats]:
-        return judged(runtime.logits(features), manifest.calibration)
-
-    policy = Policy(manifest.policy)
+    runtime = runtime_of(bundle)
+    score = score_of(bundle, runtime)
     explainer = Explainer(
         lambda features: manifest.calibration.apply(pool(runtime.logits(features))),  # it needs no confidence
         manifest.names,
@@ -142,7 +187,22 @@ def judge_of(bundle: Bundle) -> Judge:
         manifest.profiles,
         manifest.money.currency,
     )
-    return Judge(bundle.id, score, policy, explainer)
+    typical = manifest.typical[None]
+    canary = (typical, float(score(typical)[0][0]))
+    return Judge(bundle.id, score, policy or policy_of(bundle), explainer, Breaker(time.monotonic), canary)
+
+
+def runtime_of(bundle: Bundle) -> OnnxRuntime:
+    """Return the model of a bundle, warmed up."""
+    runtime = OnnxRuntime(bundle.read(MODEL))
+    runtime.warm_up()
+    return runtime
+
+
+def score_of(bundle: Bundle, runtime: OnnxRuntime) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """Return the function from features to calibrated scores and confidences, as `Judge` has it."""
+    calibration = bundle.manifest.calibration
+    return lambda features: judged(runtime.logits(features), calibration)
 
 
 def progress_bar(*, shown: bool = True) -> Progress:

@@ -38,6 +38,7 @@ class Arrivals:
     def __init__(self, engine: FeatureEngine, pending: Waiting | None = None) -> None:
         """Feed `engine`, which goes on from where `pending` was taken; without it no label waits."""
         self.engine = engine
+        self._learns = engine.plan.learns
         self._clock, self._due, self._keys = pending or Waiting(
             clock_us=np.iinfo(np.int64).min,
             due_us=np.empty(0, dtype=np.int64),
@@ -59,7 +60,7 @@ class Arrivals:
         Raises:
             CapacityError: The state is full.
         """
-        if not self.engine.plan.learns or not len(batch):
+        if not self._learns or not len(batch):
             return self.engine.observe(batch)
         clock = np.maximum.accumulate(np.maximum(batch.time_us, self._clock))
         waiting = len(self._due)

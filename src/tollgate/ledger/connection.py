@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,7 +30,13 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: "this is no SQLite file; check the URL in [ledger]",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a copy",
 }
-
+_AS_SQLITE = {
+    errno.EACCES: sqlite3.SQLITE_READONLY,
+    errno.EPERM: sqlite3.SQLITE_READONLY,
+    errno.EROFS: sqlite3.SQLITE_READONLY,
+    errno.ENOSPC: sqlite3.SQLITE_FULL,
+    errno.ENOTDIR: sqlite3.SQLITE_CANTOPEN,
+}
 
 Durability = Literal["fsync", "os"]
 _SYNCHRONOUS: dict[Durability, str] = {"fsync": "FULL", "os": "NORMAL"}  # in WAL mode NORMAL syncs at checkpoints only
@@ -100,6 +108,44 @@ def writing(engine: Engine, doing: str = "write") -> Iterator[Connection]:
         raise failure(doing, engine, error) from error
 
 
+class Appender:
+    """One insert on one connection that stays open, each call a durable transaction: what every decision waits for.
+
+    It goes past SQLAlchemy's connection, whose work for one row is several times that of the database.
+    """
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        """Make ready to insert rows of `table`.
+
+        Raises:
+            LedgerError: The ledger could not be opened.
+        """
+        self._engine = engine
+        self._sql = str(insert(table).compile(dialect=engine.dialect))
+        try:
+            self._pooled = engine.raw_connection()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise failure("open", engine, error) from error
+        driver: Any = self._pooled.driver_connection
+        self._connection = driver
+        self._connection.execute("PRAGMA wal_autocheckpoint=0").close()  # see `checkpoint`
+
+    def append(self, *row: object) -> None:
+        """Insert one row: the table's columns in their order.
+
+        Raises:
+            LedgerError: It was not inserted.
+        """
+        try:
+            self._connection.execute(self._sql, row).close()  # outside a transaction, a statement is one
+        except sqlite3.Error as error:
+            raise failure("write", self._engine, error) from error
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._pooled.close()
+
+
 def migrate(engine: Engine) -> None:
     """Bring the ledger to the newest schema, in one transaction; a ledger that has it is only read.
 
@@ -124,10 +170,26 @@ def migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
+def check_writable(engine: Engine) -> None:
+    """Refuse a ledger that may be read and not written: SQLite would notice at the first decision.
+
+    Raises:
+        LedgerError: It is one.
+    """
+    path = Path(engine.url.database or "")
+    if path.is_file() and not os.access(path, os.W_OK):
+        raise LedgerError(
+            "ledger_failed",
+            f"could not open the ledger {engine.url}: {_ADVICE[sqlite3.SQLITE_READONLY]}",
+            file=str(path),
+        )
+
+
 def failure(doing: str, engine: Engine, error: Exception) -> LedgerError:
     """Return the error that says what could not be done, why, and what helps."""
     cause = getattr(error, "orig", None) or error
     primary = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte: the rest tells kinds of it apart
-    advice = _ADVICE.get(primary, "check that its disk is there and has room")
+    number = _AS_SQLITE.get(cause.errno or 0, 0) if isinstance(cause, OSError) else primary
+    advice = _ADVICE.get(number, "check that its disk is there and has room")
     url = engine.url.render_as_string(hide_password=True)
     return LedgerError("ledger_failed", f"could not {doing} the ledger {url}: {cause}; {advice}")

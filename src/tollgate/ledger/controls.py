@@ -157,8 +157,14 @@ class Controls:
                 raise InputError("no_entry", f"expected an entry of a list, but there is none: {subject}")
             _note(connection, actor, "list.remove", subject, at_us, {})
 
-    def put_rules(self, document: bytes, actor: str, at_us: int) -> int:
+    def put_rules(self, document: bytes, actor: str, at_us: int, **detail: Any) -> int:
         """Publish a rule set and return its version; older ones are kept.
+
+        Args:
+            document: JSON.
+            actor: Who publishes it.
+            at_us: When, in microseconds since 1970-01-01 UTC.
+            detail: What else the audit trail should say of it.
 
         Raises:
             InputError: It is no JSON object, or it is over its limit.
@@ -177,7 +183,7 @@ class Controls:
             row = {"document": document, "published_by": actor, "published_us": at_us}
             version = connection.scalar(insert(RULE_SETS).returning(RULE_SETS.c.version), row)
             assert version is not None
-            _note(connection, actor, "rules.publish", f"version {version}", at_us, {"bytes": len(document)})
+            _note(connection, actor, "rules.publish", f"version {version}", at_us, {"bytes": len(document), **detail})
         return int(version)
 
     def rules(self) -> bytes | None:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO, NamedTuple, Self
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Self
 
 import msgspec
-from sqlalchemy import Engine, bindparam, func, insert, select
+import numpy as np
+from sqlalchemy import Connection, func, insert, select
 
-from tollgate.decision import Decision, Mode, Outcome
+from tollgate.decision import Decision
 from tollgate.errors import LedgerError
 from tollgate.label import Label
-from tollgate.ledger.connection import Durability, failure, migrate, open_engine, reading, writing
-from tollgate.ledger.tables import DECISIONS, LABELS, TRANSACTIONS
+from tollgate.ledger.checkpoint import Checkpoints
+from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
+from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
+from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
+from tollgate.ledger.lock import lock
+from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
+from tollgate.ledger.stretches import gap, opened, stretches
+from tollgate.ledger.tables import GROUPS, LABELS
 
-_IDS_PER_QUERY = 500  # SQLite takes at least 999 parameters
-REPLAY_ROWS = 4096
+IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
+_SCANNED_GROUPS = 4096  # whose hashes are read at a time
 
 _DECISION = msgspec.json.Decoder(Decision)
-_ENCODE = msgspec.json.Encoder().encode
 
 
 class History(NamedTuple):
-    """A transaction as it came: its id, its times, and its body as JSON with sorted keys."""
+    """A transaction that was not decided here: its id, its times, and its body as JSON with sorted keys."""
 
     transaction_id: str
     effective_us: int
     observed_us: int
     body: bytes
-
-
-class Entry(NamedTuple):
-    """A transaction and what was decided, with the features that it was decided on (float64 bytes)."""
-
-    history: History
-    decision: Decision
-    features: bytes
 
 
 class Replayed(NamedTuple):
@@ -48,41 +45,69 @@ class Replayed(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What the ledger holds of a transaction; a transaction of imported history has no decision."""
+    """What the ledger holds of a transaction: body and answer, JSON; one of imported history has no answer."""
 
     body: bytes
-    decision: Decision | None
+    answer: bytes | None
 
 
 class Ledger:
-    """The durable record. One process writes it at a time."""
+    """The durable record. One process writes it at a time; not thread-safe but for `replay` and `labels`."""
 
-    def __init__(self, url: str, durability: Durability = "fsync", *, write: bool = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        durability: Durability = "fsync",
+        *,
+        write: bool = True,
+        hash_ids: HashIds = hash_ids,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         """Open the ledger, creating or migrating it where needed.
 
         Args:
             url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`.
             durability: `fsync` survives a power cut, `os` only the death of the process.
             write: Take the writer's lock; without it the ledger is only read.
+            hash_ids: Hashes ids under a key; always the same for one ledger.
+            random_bytes: Draws that key for a new ledger.
 
         Raises:
             LedgerError: It cannot be opened, or another process writes it.
         """
         self.url = url
-        self._engine = open_engine(url, durability)
-        self._lock = _lock(self._engine) if write else None
+        self.engine = open_engine(url, durability)
+        self._hash_ids = hash_ids
+        self._key = b""
+        self._mark = ArchiveMark()
+        self._last = self._indexed = 0
+        self._identities: Identities | None = None
+        self._stale = False
+        self._appender: Appender | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._lock = lock(self.engine, ".lock", "writes") if write else None
         try:
             if write:
-                migrate(self._engine)
-            with reading(self._engine, "open") as connection:
-                self._last = int(connection.scalar(select(func.max(TRANSACTIONS.c.seq))) or 0)
+                check_writable(self.engine)
+                migrate(self.engine)
+                with writing(self.engine, "open") as connection:
+                    hash_key(connection, random_bytes)
+                self._appender = Appender(self.engine, GROUPS)
+                self._checkpoints = Checkpoints(self.engine)
+            self.refresh()
+            if write:
+                self._index()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the connections and give up the writer's lock."""
-        self._engine.dispose()
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        if self._appender is not None:
+            self._appender.close()
+        self.engine.dispose()
         if self._lock is not None:
             self._lock.close()
 
@@ -92,133 +117,270 @@ class Ledger:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    def refresh(self) -> int:
+        """Take in what other processes did since, for a reader that follows a writer; return how many came.
+
+        Raises:
+            LedgerError: It could not be read.
+        """
+        before = self._last
+        with reading(self.engine, "open") as connection:
+            self._key = hash_key(connection, None)
+            newest = connection.execute(_NEWEST).one_or_none()
+            self._mark = archive_mark(connection)  # read last: what is marked is deleted after
+        self._last = max(self._mark.last, 0 if newest is None else newest.first + newest.count - 1)
+        if self._identities is not None:
+            self._index()
+        self._stale = False
+        return self._last - before
+
     @property
     def transactions(self) -> int:
-        """How many transactions it holds: the arrival number of the newest."""
+        """How many transactions it holds, the archived ones too: the arrival number of the newest."""
         return self._last
 
     @property
     def labels(self) -> int:
         """How many labels it holds."""
-        with reading(self._engine) as connection:
+        with reading(self.engine) as connection:
             return int(connection.scalar(select(func.count()).select_from(LABELS)) or 0)
 
-    def outcomes(self) -> list[tuple[Outcome, Mode, int]]:
-        """Return how many decisions there are of each outcome and mode."""
-        query = select(DECISIONS.c.outcome, DECISIONS.c.mode, func.count()).group_by(
-            DECISIONS.c.outcome, DECISIONS.c.mode
-        )
-        with reading(self._engine) as connection:
-            return [(Outcome(outcome), Mode(mode), count) for outcome, mode, count in connection.execute(query)]
+    @property
+    def horizon_us(self) -> int | None:
+        """The newest archived effective time: whether an id that is not newer came before is not known any more."""
+        return self._mark.horizon_us
 
-    def find(self, ids: Sequence[str]) -> dict[str, Recorded]:
-        """Return what is recorded of those of `ids` that are known."""
-        found: dict[str, Recorded] = {}
-        with reading(self._engine) as connection:
-            for start in range(0, len(ids), _IDS_PER_QUERY):
-                part = list(ids[start : start + _IDS_PER_QUERY])
-                for row in connection.execute(_FIND, {"ids": part}):
-                    decision = _DECISION.decode(row.document) if row.document is not None else None
-                    found[row.transaction_id] = Recorded(row.body, decision)
-        return found
+    def outcomes(self) -> Counts:
+        """Return how many decisions there are, the archived ones too."""
+        with reading(self.engine) as connection:
+            mark = None
+            while mark != (mark := archive_mark(connection)):  # an archiving may come in between
+                sums = connection.execute(_SUMS.where(GROUPS.c.first > mark.last)).one()
+        return Counts(*(before + int(more or 0) for before, more in zip(mark.counts, sums, strict=True)))
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def hashes(self, ids: Sequence[str]) -> Hashes:
+        """Return the hashes of N ids, uint64 (N,), for callers that need them more than once."""
+        return self._hash_ids(ids, self._key)
+
+    def find(self, ids: Sequence[str], hashes: Hashes | None = None) -> dict[str, Recorded]:
+        """Return what is recorded of those of `ids` that are known and not archived.
+
+        Args:
+            ids: The ids.
+            hashes: Theirs, if they are there already.
+
+        Raises:
+            LedgerError: It could not be read.
+        """
+        return self._find(ids, self.hashes(ids) if hashes is None else hashes)
+
+    def _find(self, ids: Sequence[str], hashes: Hashes) -> dict[str, Recorded]:
+        if self._stale:
+            self.refresh()
+        numbers = self._index().find(hashes)
+        return self._verified(ids, hashes, numbers) if numbers.any() else {}
+
+    def append(self, group: Group, hashes: Hashes | None = None) -> None:
         """Record transactions and their decisions, all or none, durably, in this order.
+
+        Args:
+            group: The transactions.
+            hashes: Of their ids, from a caller that has just looked for them and found none, and knows that none
+                comes twice: it is not looked again.
 
         Raises:
             LedgerError: Nothing was recorded.
         """
-        decisions: list[dict[str, object]] = [
-            {
-                "seq": seq,
-                "bundle": entry.decision.bundle,
-                "outcome": entry.decision.outcome.value,
-                "mode": entry.decision.mode.value,
-                "score": entry.decision.score,
-                "document": _ENCODE(entry.decision),
-                "features": entry.features,
-            }
-            for seq, entry in enumerate(entries, self._last + 1)
-        ]
-        self._record([entry.history for entry in entries], decisions, [])
+        if self._appender is None or self._checkpoints is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        if hashes is None:
+            hashes = self._new(group.ids)
+        else:
+            self._index().check_room(len(hashes))
+        row = _row(group, self._last + 1, hashes)
+        try:
+            self._appender.append(*row)
+        except LedgerError:
+            self._stale = True  # a failure to say that it is durable need not mean that it is not there
+            raise
+        self._number(hashes)
+        self._checkpoints.wrote(len(row[-1]))
 
     def import_history(self, history: Sequence[History], labels: Sequence[Label]) -> None:
-        """Record past transactions that were not decided here, and their labels, all or none."""
-        self._record(history, [], labels)
+        """Record past transactions that were not decided here, and their labels, all or none.
+
+        Raises:
+            LedgerError: Nothing was recorded.
+        """
+        hashes = self._new([one.transaction_id for one in history])
+        names = GROUPS.columns.keys()
+        rows = []
+        for start in range(0, len(history), IMPORT_GROUP):
+            part = slice(start, start + IMPORT_GROUP)
+            rows.append(dict(zip(names, _row(_past(history[part]), self._last + 1 + start, hashes[part]), strict=True)))
+        try:
+            self._write(rows, labels)
+        except LedgerError:
+            self._stale = True
+            raise
+        self._number(hashes)
 
     def add_labels(self, labels: Sequence[Label]) -> None:
-        """Record labels; the same label again changes nothing."""
-        self._record([], [], labels)
+        """Record labels; the same label again changes nothing.
 
-    def _record(
-        self, history: Sequence[History], decisions: Sequence[dict[str, object]], labels: Sequence[Label]
-    ) -> None:
-        rows = [{"seq": seq, **one._asdict()} for seq, one in enumerate(history, self._last + 1)]
+        Raises:
+            LedgerError: Nothing was recorded.
+        """
+        self._write([], labels)
+
+    def replay(self, after: int = 0) -> Iterator[list[Replayed]]:
+        """Yield all transactions after arrival number `after`, in arrival order, in chunks: archive first, then table.
+
+        Raises:
+            LedgerError: They could not be read, or some are missing.
+        """
+        with reading(self.engine) as connection:
+            known_us = {row.transaction_id: row.known_us for row in connection.execute(_FRAUDS)}
+        for part in stretches(self.engine, after):
+            yield [
+                Replayed(body, known_us.get(identifier))
+                for stretch in part
+                for identifier, body in zip(stretch.ids, stretch.bodies, strict=True)
+            ]
+
+    def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
+        """Yield id, decision and feature bytes of every decided transaction, in arrival order."""
+        for part in stretches(self.engine, 0):
+            for one in part:
+                for identifier, answer, features in zip(one.ids, one.answers, one.features, strict=True):
+                    if answer is not None:
+                        yield identifier, _DECISION.decode(answer), features or b""
+
+    def shadow_scores(self) -> Iterator[tuple[list[str], Shadow]]:
+        """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
+        with reading(self.engine) as connection:
+            query = _PAYLOADS.order_by(GROUPS.c.first)
+            for first, _, payload in connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query):
+                packed = opened(self.engine, first, payload)
+                if packed.shadow is not None:
+                    yield [packed.id(row) for row in range(len(packed))], packed.shadow
+
+    def _index(self) -> Identities:
+        """Return the index, with all that was known at the last refresh."""
+        if self._identities is None:
+            self._indexed = self._mark.last
+            self._identities = Identities(self._last - self._indexed)
+        if self._indexed < self._last:
+            self._identities.check_room(self._last - self._indexed)
+            query = _HASHES.where(GROUPS.c.first > self._indexed, GROUPS.c.first <= self._last)
+            with reading(self.engine) as connection:
+                rows = connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query)
+                for part in rows.partitions():
+                    first = part[0].first
+                    if first != self._indexed + 1:
+                        self._skip_archived(connection, first - 1)
+                    hashes = np.frombuffer(b"".join([row.id_hashes for row in part]), dtype="<u8")
+                    if len(hashes) != part[-1].first + part[-1].count - first:
+                        raise gap(self.engine, first)
+                    self._identities.add(hashes, first)
+                    self._indexed += len(hashes)
+                if self._indexed < self._last:
+                    self._skip_archived(connection, self._last)
+        return self._identities
+
+    def _skip_archived(self, connection: Connection, last: int) -> None:
+        """Go on after transaction `last`: all before must have been archived since the last refresh."""
+        self._mark = archive_mark(connection)
+        if self._mark.last < last:
+            raise gap(self.engine, self._indexed)
+        self._indexed = last
+
+    def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> dict[str, Recorded]:
+        """Return what is recorded under those of N ids whose candidate, or one after it, has that id."""
+        identities = self._index()
+        found: dict[str, Recorded] = {}
+        waiting = [(int(numbers[row]), row, int(hashes[row])) for row in np.flatnonzero(numbers).tolist()]
+        with reading(self.engine) as connection:
+            while waiting:
+                others = []
+                first, packed = 0, None
+                for number, row, hashed in sorted(waiting):  # so that each group is opened once
+                    if packed is None or number >= first + len(packed):
+                        first, packed = self._group_with(connection, number)
+                    if packed is not None and packed.id(number - first) == ids[row]:
+                        found[ids[row]] = Recorded(packed.body(number - first), packed.answer(number - first))
+                        continue
+                    after, candidate = identities.next(hashed)
+                    if candidate:
+                        others.append((candidate, row, after))
+                waiting = others
+        return found
+
+    def _group_with(self, connection: Connection, number: int) -> tuple[int, Packed | None]:
+        """Return the group that transaction `number` is in and its first number; none where it was archived since."""
+        query = _PAYLOADS.where(GROUPS.c.first <= number).order_by(GROUPS.c.first.desc()).limit(1)
+        row = connection.execute(query).one_or_none()
+        if row is None or number >= row.first + row.count:
+            self._mark = archive_mark(connection)
+            return 0, None
+        return row.first, opened(self.engine, row.first, row.payload)
+
+    def _new(self, ids: Sequence[str]) -> Hashes:
+        """Return the hashes of ids that are to be recorded.
+
+        Raises:
+            LedgerError: One is known, comes twice, or there is no room.
+        """
+        hashes = self._hash_ids(ids, self._key)
+        known = self._find(ids, hashes)
+        if known or len(set(ids)) != len(ids):
+            which = next(one for i, one in enumerate(ids) if one in known or one in ids[:i])
+            raise LedgerError("known_transaction", f"expected new transactions, but {which!r} was recorded before")
+        self._index().check_room(len(ids))
+        return hashes
+
+    def _number(self, hashes: Hashes) -> None:
+        """Take what is durable now into the index."""
+        self._index().add(hashes, self._last + 1)
+        self._last += len(hashes)
+        self._indexed = self._last
+
+    def _write(self, groups: list[dict[str, object]], labels: Sequence[Label]) -> None:
         verdicts = [
             {"transaction_id": one.transaction_id, "is_fraud": one.is_fraud, "available_us": one.available_us,
              "source": one.source.value}
             for one in labels
         ]  # fmt: skip
-        with writing(self._engine) as connection:
-            if rows:
-                connection.execute(_ADD_TRANSACTION, rows)
-            if decisions:
-                connection.execute(_ADD_DECISION, decisions)
+        with writing(self.engine) as connection:
+            if groups:
+                connection.execute(insert(GROUPS), groups)
             if verdicts:
                 connection.execute(_ADD_LABEL, verdicts)
-        self._last += len(rows)
-
-    def replay(self, after: int = 0) -> Iterator[list[Replayed]]:
-        """Yield all transactions after arrival number `after`, in arrival order, in chunks."""
-        query = (
-            select(TRANSACTIONS.c.body, _FRAUD_KNOWN.c.available_us)
-            .outerjoin(_FRAUD_KNOWN, _FRAUD_KNOWN.c.transaction_id == TRANSACTIONS.c.transaction_id)
-            .where(TRANSACTIONS.c.seq > after)
-            .order_by(TRANSACTIONS.c.seq)
-        )
-        with reading(self._engine) as connection:
-            for part in connection.execution_options(yield_per=REPLAY_ROWS).execute(query).partitions():
-                yield [Replayed(body, fraud_known_us) for body, fraud_known_us in part]
-
-    def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
-        """Yield id, decision and feature bytes of every decided transaction, in arrival order."""
-        query = (
-            select(TRANSACTIONS.c.transaction_id, DECISIONS.c.document, DECISIONS.c.features)
-            .join(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
-            .order_by(TRANSACTIONS.c.seq)
-        )
-        with reading(self._engine) as connection:
-            for identifier, document, features in connection.execution_options(yield_per=REPLAY_ROWS).execute(query):
-                yield identifier, _DECISION.decode(document), features
 
 
-_FIND = (
-    select(TRANSACTIONS.c.transaction_id, TRANSACTIONS.c.body, DECISIONS.c.document)
-    .outerjoin(DECISIONS, DECISIONS.c.seq == TRANSACTIONS.c.seq)
-    .where(TRANSACTIONS.c.transaction_id.in_(bindparam("ids", expanding=True)))
-)
-_FRAUD_KNOWN = (
-    select(LABELS.c.transaction_id, func.min(LABELS.c.available_us).label("available_us"))
+_NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
+_SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
+_HASHES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.id_hashes).order_by(GROUPS.c.first)
+_PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)
+_FRAUDS = (
+    select(LABELS.c.transaction_id, func.min(LABELS.c.available_us).label("known_us"))
     .where(LABELS.c.is_fraud)
     .group_by(LABELS.c.transaction_id)
-    .subquery()
 )
-_ADD_TRANSACTION, _ADD_DECISION = insert(TRANSACTIONS), insert(DECISIONS)
 _ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
 
 
-def _lock(engine: Engine) -> IO[str]:
-    path = Path(engine.url.database or "tollgate.db")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock").open("w")
-    except OSError as error:
-        raise failure("open", engine, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise LedgerError(
-            "ledger_in_use", f"another process writes the ledger {engine.url}; stop it first, or use another ledger"
-        ) from None
-    return lock
+def _row(group: Group, first: int, hashes: Hashes) -> tuple[*tuple[object, ...], bytes]:
+    """Return a group as a row of the table, its columns in their order."""
+    times = group.effective_us
+    return (
+        first, len(group), group.observed_us, int(times.min()), int(times.max()), group.bundle, *group.counts,
+        hashes.astype("<u8", copy=False).tobytes(), pack(group),
+    )  # fmt: skip
+
+
+def _past(history: Sequence[History]) -> Group:
+    effective_us = np.array([one.effective_us for one in history], dtype=np.int64)
+    observed_us = max(one.observed_us for one in history)
+    ids, bodies = [one.transaction_id for one in history], [one.body for one in history]
+    return Group(ids, effective_us, bodies, [], None, observed_us, None)

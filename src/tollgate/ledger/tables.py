@@ -1,6 +1,6 @@
-"""The ledger's tables. Rows are only ever added.
+"""The ledger's tables. A row of `groups` is one group commit: written once, and deleted whole when it is archived.
 
-`seq` is the arrival order: replaying transactions by it rebuilds the feature state bit for bit.
+Transactions are numbered in order of arrival, from 1: replaying them by it rebuilds the feature state bit for bit.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
-    ForeignKey,
     Integer,
     LargeBinary,
     MetaData,
@@ -22,26 +20,22 @@ from sqlalchemy import (
 METADATA = MetaData()
 _SEQ = BigInteger().with_variant(Integer, "sqlite")  # SQLite's rowid is an INTEGER
 
-TRANSACTIONS = Table(
-    "transactions",
+# The order of columns matters: a database reads a row from its front, so a scan of hashes never touches a payload.
+GROUPS = Table(
+    "groups",
     METADATA,
-    Column("seq", _SEQ, primary_key=True, autoincrement=False),
-    Column("transaction_id", String, nullable=False, unique=True),
-    Column("effective_us", BigInteger, nullable=False),
+    Column("first", _SEQ, primary_key=True, autoincrement=False),  # arrival number of its first transaction
+    Column("count", Integer, nullable=False),  # of its transactions
     Column("observed_us", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),  # JSON with sorted keys: equal bodies are equal bytes
-)
-
-DECISIONS = Table(
-    "decisions",
-    METADATA,
-    Column("seq", _SEQ, ForeignKey("transactions.seq"), primary_key=True, autoincrement=False),
-    Column("bundle", String, nullable=False),
-    Column("outcome", String, nullable=False),
-    Column("mode", String, nullable=False),
-    Column("score", Float),
-    Column("document", LargeBinary, nullable=False),  # the decision as it was answered, JSON
-    Column("features", LargeBinary, nullable=False),  # float64, little-endian, as the bundle's plan orders them
+    Column("least_us", BigInteger, nullable=False),  # of its effective times
+    Column("most_us", BigInteger, nullable=False),
+    Column("bundle", String),  # that decided; null for imported history
+    Column("approve", Integer, nullable=False),  # of its decisions
+    Column("review", Integer, nullable=False),
+    Column("block", Integer, nullable=False),
+    Column("degraded", Integer, nullable=False),  # of those, made without the model
+    Column("id_hashes", LargeBinary, nullable=False),  # uint64, little-endian, under the key in `settings`
+    Column("payload", LargeBinary, nullable=False),  # see `group`
 )
 
 LABELS = Table(
@@ -53,4 +47,11 @@ LABELS = Table(
     Column("available_us", BigInteger, nullable=False),
     Column("source", String, nullable=False),
     UniqueConstraint("transaction_id", "source", "available_us"),
+)
+
+SETTINGS = Table(
+    "settings",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
 )

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tollgate.model.search import locate
+
 KNOTS = 128  # a power of two: the search halves it
 MIN_CATEGORY_ROWS = 10  # a category seen on fewer rows shares the place of the unknown ones
 MAX_CATEGORIES = 4096  # of one feature; the rarest beyond are unknown
@@ -73,8 +75,13 @@ def fit_tables(features: NDArray[np.float64], categorical: tuple[bool, ...]) -> 
 
 
 class Preprocess(nn.Module):
-    """Raw features to normal scores, masks of what is missing, and places of categories."""
+    """Raw features to normal scores, masks of what is missing, and places of categories.
 
+    Attributes:
+        trees: How an export to ONNX looks values up; see `search`.
+    """
+
+    trees = False
     numeric: Tensor
     knots: Tensor
     scores: Tensor
@@ -99,7 +106,8 @@ class Preprocess(nn.Module):
             features: float64 (B, F); NaN is missing. Kept in float64 until here: a category's code and a large
                 sum do not fit float32.
         """
-        return self._numbers(features[:, self.numeric]), self._places(features[:, self.categories])
+        numbers = features if self._categories == 0 else features[:, self.numeric]  # all of them are numeric then
+        return self._numbers(numbers), self._places(features[:, self.categories])
 
     def _numbers(self, values: Tensor) -> Tensor:
         if self._numeric == 0:
@@ -108,7 +116,7 @@ class Preprocess(nn.Module):
         lowest, highest = self.knots[:, 0], self.knots.masked_fill(self.knots.isinf(), -torch.inf).amax(1)
         values = torch.where(missing, lowest, values)
         values = torch.minimum(torch.maximum(values, lowest), highest)
-        at = _locate(values, self.knots, KNOTS)
+        at = locate(values, self.knots, KNOTS, trees=self.trees)
         scores = self.scores.flatten()[at] + self.slopes.flatten()[at] * (values - self.knots.flatten()[at])
         scores = torch.where(missing, torch.zeros_like(scores), scores)  # the median, where there is none
         return torch.cat((scores.float(), missing[:, self.masked].float()), dim=1)
@@ -117,31 +125,11 @@ class Preprocess(nn.Module):
         if self._categories == 0:
             return codes.long()
         codes = torch.where(codes < _CODE_LIMIT, codes, -torch.ones_like(codes))  # NaN too
-        at = _locate(codes, self.vocabulary, self._words)
+        at = locate(codes, self.vocabulary, self._words, trees=self.trees)
         known = self.vocabulary.flatten()[at] == codes
         return torch.where(
             known, at - self._words * torch.arange(self._categories, device=at.device) + 1, torch.zeros_like(at)
         )
-
-
-def _locate(values: Tensor, table: Tensor, width: int) -> Tensor:
-    """Return where in the flattened `table` the last entry of its row <= value is, or the row's first entry.
-
-    A binary search, unrolled: it exports to ONNX, and its memory does not grow with the table.
-
-    Args:
-        values: float64 (B, D).
-        table: float64 (D, width), rows rising.
-        width: A power of two.
-    """
-    flat = table.flatten()
-    at = (width * torch.arange(table.shape[0], device=table.device)).expand_as(values)  # (B, D)
-    step = width // 2
-    while step:
-        ahead = at + step
-        at = torch.where(values >= flat[ahead], ahead, at)
-        step //= 2
-    return at
 
 
 def _normal_scores(column: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:

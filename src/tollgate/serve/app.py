@@ -1,186 +1,108 @@
-"""The public HTTP interface, as a plain ASGI application: no framework in the hot path."""
+"""The public HTTP interface: `POST /predict` and the health paths; nothing else."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
-from tollgate import __version__
+from tollgate.admission import Submission
 from tollgate.config import ServeConfig
-from tollgate.errors import InputError, TollgateError, TooLargeError
+from tollgate.control import Scope
+from tollgate.errors import TollgateError
 from tollgate.intake import TransactionReader
-from tollgate.ledger import Ledger
-from tollgate.scorer import Scorer, Submission, body_of
-from tollgate.serve.batcher import Batcher
-from tollgate.serve.message import Answer, answer_json, refusal, refuse
+from tollgate.keys import KeyRing, presented
+from tollgate.serve.batcher import Batcher, Result
+from tollgate.serve.health import PATHS, Health
+from tollgate.serve.message import Answer, Reply, Request, refusal, refuse
+from tollgate.serve.metrics import Metrics
 
 LOG = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-_DRAINED_LIMITS = 4  # of a body that is too long, this many limits are read before the connection is given up
-_JSON = (b"content-type", b"application/json")
-
-
-class _DisconnectedError(Exception):
-    """The client left before its request was whole."""
+PREDICT = "/predict"
+_SHED = (429, 503)
 
 
 class PredictApp:
-    """`POST /predict`, `GET /health`, `/health/live` and `/health/ready`; nothing else."""
+    """Answers on the public port."""
 
     def __init__(
         self,
         reader: TransactionReader,
-        scorer: Scorer,
-        ledger: Ledger,
+        batcher: Batcher,
+        health: Health,
+        keys: Callable[[], KeyRing],
+        metrics: Metrics,
         config: ServeConfig,
         clock_us: Callable[[], int],
+        clock_s: Callable[[], float],
     ) -> None:
-        """Make the application; it starts to recover when the server starts it."""
+        """Make the application.
+
+        Args:
+            reader: Reads bodies.
+            batcher: Has them decided.
+            health: Answers the health paths.
+            keys: Gives the keys that are valid now.
+            metrics: Of the server.
+            config: Its limits.
+            clock_us: Microseconds since 1970-01-01 UTC.
+            clock_s: A clock that runs on: `time.monotonic`.
+        """
         self._reader = reader
-        self._scorer = scorer
-        self._ledger = ledger
+        self._batcher = batcher
+        self._health = health
+        self._keys = keys
+        self._metrics = metrics
         self._config = config
         self._clock_us = clock_us
-        self._batcher = Batcher(scorer, config.max_waiting)
-        self._started_us = clock_us()
-        self._routes: dict[str, tuple[str, Callable[[Message, Receive], Awaitable[Answer]]]] = {
-            "/predict": ("POST", self._predict),
-            "/health": ("GET", self._health),
-            "/health/live": ("GET", self._live),
-            "/health/ready": ("GET", self._ready),
-        }
+        self._clock_s = clock_s
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection event of the ASGI server."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Answer a request, now or when it is decided; `reply` gets the answer."""
         try:
-            answer = await self._respond(scope, receive)
-        except _DisconnectedError:
-            return
-        length = (b"content-length", str(len(answer.body)).encode())
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [_JSON, length, *answer.headers],
-            }
-        )
-        body = b"" if scope["method"] == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
-
-    async def _respond(self, scope: Message, receive: Receive) -> Answer:
-        route = self._routes.get(scope["path"])
-        if route is None:
-            paths = ", ".join(self._routes)
-            return refuse(404, "not_found", f"expected one of {paths}, got {scope['path']}")
-        method, handle = route
-        if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
-            message = f"expected {method} {scope['path']}, but got {scope['method']}"
-            return refuse(405, "method_not_allowed", message, (b"allow", method.encode()))
-        try:
-            return await handle(scope, receive)
-        except TollgateError as error:
-            return refusal(error)
-        except _DisconnectedError:
-            raise
-        except Exception:
-            LOG.exception("a request failed")
-            return refuse(500, "internal_error", "the request failed; the log says why")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self._batcher.start()
-                await send({"type": "lifespan.startup.complete"})
+            if request.path == PREDICT and request.method == "POST":
+                self._predict(request, reply)
             else:
-                await self._batcher.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+                reply(self._other(request))
+        except TollgateError as error:
+            reply(self._refused(error))
+        except Exception:
+            LOG.exception("a request failed", extra={"request_id": request.id, "path": request.path})
+            reply(refuse(500, "internal_error", "the request failed; the log says why"))
 
-    async def _predict(self, scope: Message, receive: Receive) -> Answer:
-        body = await self._body(scope, receive)
-        many, rows = self._reader.decode(body)
-        if len(rows) > self._config.max_transactions:
-            raise TooLargeError(
-                "too_many",
-                f"expected at most {self._config.max_transactions} transactions in one array, but got {len(rows)}; "
-                "send several",
-            )
+    def _predict(self, request: Request, reply: Reply) -> None:
+        ring = self._keys()
+        key = None if ring.is_open else ring.check(presented(request.headers), Scope.SCORE, self._clock_us())
+        many, rows = self._reader.decode(request.body, self._config.max_transactions)
         if not rows:
-            return Answer(200, b"[]")
-        batch = self._reader.from_rows(rows)
-        latest = self._clock_us() + self._config.max_ahead_us
-        if int(batch.time_us.max()) > latest:
-            row = int((batch.time_us > latest).argmax())
-            raise InputError(
-                "time_ahead",
-                f"expected a time at most {self._config.max_ahead} ahead of this server's clock: a wrong clock would "
-                "empty the windows of every entity that it touches",
-                row=row if many else None,
-                column="effective_time",
-            )
-        decisions = await self._batcher.submit(Submission(batch, [body_of(row) for row in rows]))
-        return answer_json(decisions if many else decisions[0])
+            reply(Answer(200, b"[]"))
+            return
+        if key is not None and len(rows) > 1:
+            ring.charge(key, len(rows) - 1)
 
-    async def _body(self, scope: Message, receive: Receive) -> bytes:
-        limit = self._config.max_body_bytes
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        size = int(declared)  # the server has checked that it is a number
-        parts: list[bytes] = []
-        received, more = 0, size <= limit * _DRAINED_LIMITS
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _DisconnectedError
-            part = message.get("body", b"")
-            received += len(part)
-            if max(size, received) <= limit:
-                parts.append(part)
-            # What is too long is read to its end and thrown away: a client that is still sending reads no answer.
-            more = message.get("more_body", False) and received <= limit * _DRAINED_LIMITS
-        if max(size, received) > limit:
-            raise TooLargeError(
-                "body_too_large",
-                f"expected a body of at most {limit} bytes; send fewer transactions at a time",
-            )
-        return b"".join(parts)
+        def answer(result: Result) -> None:
+            if isinstance(result, TollgateError):
+                reply(self._refused(result))
+            else:
+                reply(Answer(200, b"[" + b",".join(result) + b"]" if many else result[0]))
 
-    async def _live(self, _scope: Message, _receive: Receive) -> Answer:
-        return answer_json({"status": "live"})
+        self._batcher.submit(Submission(rows, many, self._clock_s()), answer)
 
-    async def _ready(self, _scope: Message, _receive: Receive) -> Answer:
-        ready = self._scorer.ready
-        return answer_json({"status": "ready" if ready else "recovering"}, 200 if ready else 503)
+    def _refused(self, error: TollgateError) -> Answer:
+        if error.status in _SHED:
+            self._metrics.shed(error.code)
+        return refusal(error)
 
-    async def _health(self, _scope: Message, _receive: Receive) -> Answer:
-        scorer = self._scorer
-        state = {}
-        if scorer.ready:
-            engine = scorer.engine
-            state = {
-                "transactions": engine.observed,
-                "entities": engine.entities,
-                "late_events": engine.late,
-                "state_bytes": engine.state_bytes,
-            }
-        report = {
-            "status": "ready" if scorer.ready else "recovering",
-            "version": __version__,
-            "bundle": scorer.bundle,
-            "uptime_s": (self._clock_us() - self._started_us) // 1_000_000,
-            "ledger_transactions": self._ledger.transactions,
-            "decisions": {outcome.value: count for outcome, count in scorer.counts.items()},
-            "degraded": scorer.degraded,
-            "features": state,
-        }
-        return answer_json(report)
+    def _other(self, request: Request) -> Answer:
+        path, method = request.path, request.method
+        if path in PATHS:
+            if method in ("GET", "HEAD"):
+                return self._health.answer(path)
+            allowed = "GET"
+        elif path == PREDICT:
+            allowed = "POST"
+        else:
+            return refuse(404, "not_found", f"expected one of {PREDICT}, {', '.join(PATHS)}, but got {path}")
+        return refuse(
+            405, "method_not_allowed", f"expected {allowed} {path}, but got {method}", (b"allow", allowed.encode())
+        )

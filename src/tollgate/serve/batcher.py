@@ -7,139 +7,200 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from tollgate.decision import Decision
-from tollgate.errors import CapacityError, TollgateError
-from tollgate.scorer import Scorer, Submission
+from tollgate.admission import Submission
+from tollgate.errors import CapacityError, LedgerError, TollgateError
+from tollgate.scorer import Decided, Scorer
+from tollgate.steps import Call, Steps, Worker
 
 LOG = logging.getLogger(__name__)
 
-MAX_BATCH = 4096  # transactions decided together: bounds how long one of them can wait for the others
+MAX_BATCH = 1024  # transactions decided together: bounds how long one of them can wait for the others
+LARGE_BATCH = 256  # beyond, it is decided in another thread: the loop must not be away for longer than that takes
+RETRY_S = 1.0  # between attempts to recover: the disk may come back
 _LOG_EVERY = 200_000
+
+Result = list[bytes] | TollgateError
+Job = Callable[[Scorer], Steps[None]]
+Ended = Callable[[Any, BaseException | None], None]
 
 
 class _Waiting(NamedTuple):
     submission: Submission
-    answer: asyncio.Future[list[Decision]]
+    answer: Callable[[Result], None]
 
 
 class Batcher:
-    """Hands submissions to the scorer, which runs in one thread of its own."""
+    """Takes one batch after the other through the scorer. All of it is used in the thread of the loop."""
 
-    def __init__(self, scorer: Scorer, max_waiting: int) -> None:
+    def __init__(
+        self, scorer: Scorer, max_waiting: int, on_decided: Callable[[Decided], None] = lambda _decided: None
+    ) -> None:
         """Make a batcher that is not running yet.
 
         Args:
             scorer: Decides; recovered here when it starts and whenever it lost its state.
             max_waiting: Transactions admitted and not answered yet; more are shed.
+            on_decided: Told of each batch.
         """
         self._scorer = scorer
         self._max_waiting = max_waiting
+        self._on_decided = on_decided
         self._queue: deque[_Waiting] = deque()
-        self._waiting = 0
-        self._arrived = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
-        self._task: asyncio.Task[None] | None = None
+        self._jobs: deque[Job] = deque()
+        self._busy = False
+        self._turn = 0  # a call that was given up belongs to an earlier one
+        self._worker = Worker("ledger")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = asyncio.Event()
+        self.waiting = 0
 
     def start(self) -> None:
-        """Start to recover the feature state and then to decide."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        """Start to recover the feature state and then to decide, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.between(_recover)
 
     async def stop(self) -> None:
-        """Stop; what is still waiting is refused."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._scorer.close)
-        self._thread.shutdown(wait=True)
-        for waiting in self._queue:
-            waiting.answer.cancel()
+        """Decide what is waiting, and save the feature state."""
+        while self._busy:
+            self._idle.clear()
+            await self._idle.wait()
+        await asyncio.to_thread(self._scorer.close)
+        self._worker.close()
 
-    async def submit(self, submission: Submission) -> list[Decision]:
-        """Return the decisions on a submission, once they are durable.
+    def between(self, job: Job) -> None:
+        """Do a job between two batches."""
+        self._jobs.append(job)
+        self._wake()
 
-        Raises:
-            CapacityError: Too much is waiting already; nothing was decided.
-            LedgerError: The ledger or the feature state is not usable now; nothing was decided.
-            ConflictError: An id of it is known under another body; nothing was decided.
-        """
+    def submit(self, submission: Submission, answer: Callable[[Result], None]) -> None:
+        """Have a submission decided; `answer` gets the result once it is durable, or why there is none."""
         if not self._scorer.ready:
-            raise CapacityError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly")
-        size = len(submission.batch)
-        if self._waiting + size > self._max_waiting:
-            raise CapacityError(
-                "overloaded",
-                f"{self._waiting} transactions are waiting, {self._max_waiting} may; try again shortly",
+            answer(CapacityError("not_ready", "the feature state is being rebuilt from the ledger; try again shortly"))
+            return
+        size = len(submission.rows)
+        if self.waiting + size > self._max_waiting:
+            answer(
+                CapacityError(
+                    "overloaded",
+                    f"{self.waiting} transactions are waiting, {self._max_waiting} may; try again shortly",
+                )
             )
-        answer: asyncio.Future[list[Decision]] = asyncio.get_running_loop().create_future()
-        self._waiting += size
+            return
+        self.waiting += size
         self._queue.append(_Waiting(submission, answer))
-        self._arrived.set()
-        try:
-            return await asyncio.shield(answer)
-        finally:
-            if not answer.done():  # the client left; it is decided all the same
-                answer.add_done_callback(_retrieve)
+        self._wake()
 
-    def _next(self) -> list[_Waiting]:
+    def _wake(self) -> None:
+        if not self._busy:
+            self._busy = True
+            assert self._loop is not None
+            self._loop.call_soon(self._next)  # so that what else has come in this turn of the loop comes along
+
+    def _next(self) -> None:
+        if self._jobs:
+            self._drive(self._jobs.popleft()(self._scorer), self._after_job)
+            return
         batch: list[_Waiting] = []
         size = 0
-        while self._queue and size < MAX_BATCH:
-            batch.append(self._queue.popleft())
-            size += len(batch[-1].submission.batch)
-        return batch
+        queue = self._queue
+        while queue and (not batch or size + len(queue[0].submission.rows) <= MAX_BATCH):
+            batch.append(queue.popleft())
+            size += len(batch[-1].submission.rows)
+        if not batch:
+            self._busy = False
+            self._idle.set()
+            return
+        submissions = [one.submission for one in batch]
+        if size > LARGE_BATCH:
+            steps = _elsewhere(partial(self._scorer.decide, submissions))
+        else:
+            steps = self._scorer.steps(submissions)
+        self._drive(steps, partial(self._after_batch, batch))
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            if not self._scorer.ready:
-                await self._recover(loop)
-                continue
-            if not self._queue:
-                self._arrived.clear()
-                await self._arrived.wait()
-            batch = self._next()
-            try:
-                results = await loop.run_in_executor(
-                    self._thread, self._scorer.decide, [waiting.submission for waiting in batch]
-                )
-            except TollgateError as error:
-                LOG.error("%s: %s", error.code, error.message)  # noqa: TRY400  # expected: the message says it all
-                self._answer(batch, [error] * len(batch))
-            except Exception as error:
-                LOG.exception("deciding failed")
-                self._answer(batch, [error] * len(batch))
-            else:
-                self._answer(batch, results)
-
-    async def _recover(self, loop: asyncio.AbstractEventLoop) -> None:
-        def report(done: int, total: int) -> None:
-            if done % _LOG_EVERY < MAX_BATCH:
-                LOG.info("recovering: %d of %d transactions", done, total)
-
+    def _drive(self, steps: Steps[Any], ended: Ended, value: Any = None, error: BaseException | None = None) -> None:
+        """Take a computation to its next call, or to its end."""
         try:
-            await loop.run_in_executor(self._thread, self._scorer.recover, report)
-            LOG.info("ready: bundle %s", self._scorer.bundle)
-        except TollgateError as error:
-            LOG.error("cannot recover: %s: %s", error.code, error.message)  # noqa: TRY400
-            await asyncio.sleep(1.0)  # the disk may come back
+            call = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as end:
+            ended(end.value, None)
+        except Exception as failure:  # noqa: BLE001  # whoever waits is told
+            ended(None, failure)
+        else:
+            self._wait_for(call, steps, ended)
 
-    def _answer(self, batch: Sequence[_Waiting], results: Sequence[list[Decision] | Exception]) -> None:
-        for (submission, answer), result in zip(batch, results, strict=True):
-            self._waiting -= len(submission.batch)
-            if answer.cancelled():
-                continue
-            if isinstance(result, Exception):
-                answer.set_exception(result)
-            else:
-                answer.set_result(result)
+    def _wait_for(self, call: Call, steps: Steps[Any], ended: Ended) -> None:
+        loop = self._loop
+        assert loop is not None
+        self._turn += 1
+        turn = self._turn
+        timer: asyncio.TimerHandle | None = None
+
+        def resume(value: Any, error: BaseException | None) -> None:
+            if turn != self._turn:
+                return  # it was given up
+            self._turn += 1
+            if timer is not None:
+                timer.cancel()
+            self._drive(steps, ended, value, error)
+
+        if call.within_s is not None:
+            timer = loop.call_later(max(call.within_s, 0.0), resume, None, TimeoutError())
+        (call.worker or self._worker).submit(
+            call.work, lambda value, error: loop.call_soon_threadsafe(resume, value, error)
+        )
+
+    def _after_batch(self, batch: Sequence[_Waiting], decided: Decided | None, error: BaseException | None) -> None:
+        self.waiting -= sum([len(one.submission.rows) for one in batch])
+        if decided is not None:
+            for one, result in zip(batch, decided.results, strict=True):
+                one.answer(result)
+            self._on_decided(decided)
+        else:
+            refusal = _refusal(error)
+            for one in batch:
+                one.answer(refusal)
+        self._go_on()
+
+    def _after_job(self, _value: None, error: BaseException | None) -> None:
+        if isinstance(error, TollgateError):
+            LOG.error("%s: %s", error.code, error.message)
+        elif error is not None:
+            LOG.error("a job between two batches failed", exc_info=error)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._scorer.ready and not self._jobs:
+            self._jobs.append(_recover)
+        assert self._loop is not None
+        self._loop.call_soon(self._next)  # after what was answered is written, and with what has come meanwhile
 
 
-def _retrieve(answer: asyncio.Future[list[Decision]]) -> None:
-    """Take note of an answer that nobody waits for, so that it is not reported as lost."""
-    if not answer.cancelled():
-        answer.exception()
+def _elsewhere(work: Callable[[], Any]) -> Steps[Any]:
+    return (yield Call(work))
+
+
+def _refusal(error: BaseException | None) -> TollgateError:
+    if isinstance(error, TollgateError):
+        LOG.error("%s: %s", error.code, error.message)
+        return error
+    LOG.error("deciding failed", exc_info=error)
+    return LedgerError("not_ready", "deciding failed, and the feature state is rebuilt; the log says why")
+
+
+def _recover(scorer: Scorer) -> Steps[None]:
+    def report(done: int, total: int) -> None:
+        if done % _LOG_EVERY < MAX_BATCH:
+            LOG.info("recovering: %d of %d transactions", done, total)
+
+    try:
+        yield Call(partial(scorer.recover, report))
+        LOG.info("ready: bundle %s", scorer.bundle)
+    except TollgateError as error:
+        LOG.error("cannot recover: %s: %s", error.code, error.message)  # noqa: TRY400
+        yield Call(partial(time.sleep, RETRY_S))

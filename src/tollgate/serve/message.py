@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,11 +13,11 @@ RETRY_AFTER_S = 1
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A request that has come whole.
 
     Attributes:
-        path: Without the query.
+        path: Without the query, its percent-encoding decoded once.
         headers: Names in lower case.
         id: Names the request in logs and in the answer: what the client sent as X-Request-Id, else a new one.
     """
@@ -25,7 +25,7 @@ class Request(NamedTuple):
     method: str
     path: str
     query: str
-    headers: list[tuple[bytes, bytes]]
+    headers: Sequence[tuple[bytes, bytes]]
     body: bytes
     id: str
 
@@ -43,6 +43,19 @@ class Answer(NamedTuple):
 
 
 Handler = Callable[[Request], Awaitable[Answer]]
+Reply = Callable[[Answer], None]
+
+
+class Application(Protocol):
+    """What answers on a port."""
+
+    def handle(self, request: Request, reply: Reply) -> None:
+        """Take a request; called in the loop's thread, and returns at once.
+
+        Args:
+            request: What to answer.
+            reply: Is to be called exactly once, now or later, in the same thread.
+        """
 
 
 def answer_json(value: Any, status: int = 200) -> Answer:

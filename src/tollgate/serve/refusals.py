@@ -40,6 +40,7 @@ PUBLIC: dict[int, Status] = {
         {
             "conflicting_transaction": "It was decided with other fields; nothing was decided now.",
             "imported_transaction": "It was imported as history and never decided.",
+            "archived_transaction": "It is as old as what is archived, and may have been decided before.",
         },
     ),
     413: Status(
@@ -50,6 +51,7 @@ PUBLIC: dict[int, Status] = {
         },
     ),
     414: Status("The path is too long.", {"uri_too_long": "Path and query are longer than the server reads."}),
+    417: Status("The client expects what there is not.", {"expectation_failed": "`Expect` is not `100-continue`."}),
     422: Status(
         "A transaction cannot be used as it is. Nothing of the request was decided.",
         {
@@ -74,17 +76,23 @@ PUBLIC: dict[int, Status] = {
         "The key sends too much.", {"rate_exceeded": "More requests a second than the key may send."}, retry=True
     ),
     431: Status("The headers are too large.", {"headers_too_large": "Headers are longer than the server reads."}),
+    501: Status(
+        "The server does not know how.",
+        {"not_implemented": "The method is CONNECT, or `Transfer-Encoding` has more than `chunked`."},
+    ),
     503: Status(
         "The server cannot decide now. Nothing was decided; the same request may be sent again.",
         {
             "not_ready": "The feature state is being rebuilt from the ledger.",
             "overloaded": "Too many transactions are waiting.",
             "stopping": "The server is finishing what it has.",
+            "too_many_connections": "Too many connections are open.",
             "ledger_failed": "The ledger cannot be written.",
             "state_full": "The feature state has no memory left.",
         },
         retry=True,
     ),
+    505: Status("The version is another.", {"unknown_version": "The request is neither HTTP/1.1 nor HTTP/1.0."}),
 }
 
 INTERNAL: dict[int, Status] = {

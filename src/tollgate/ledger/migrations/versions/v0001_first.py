@@ -1,4 +1,4 @@
-"""Transactions, decisions and labels."""
+"""Transactions with their decisions in groups, labels, and what the ledger keeps about itself."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,22 +14,19 @@ _SEQ = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 def upgrade() -> None:
     """Create the three tables."""
     op.create_table(
-        "transactions",
-        sa.Column("seq", _SEQ, primary_key=True, autoincrement=False),
-        sa.Column("transaction_id", sa.String, nullable=False, unique=True),
-        sa.Column("effective_us", sa.BigInteger, nullable=False),
+        "groups",
+        sa.Column("first", _SEQ, primary_key=True, autoincrement=False),
+        sa.Column("count", sa.Integer, nullable=False),
         sa.Column("observed_us", sa.BigInteger, nullable=False),
-        sa.Column("body", sa.LargeBinary, nullable=False),
-    )
-    op.create_table(
-        "decisions",
-        sa.Column("seq", _SEQ, sa.ForeignKey("transactions.seq"), primary_key=True, autoincrement=False),
-        sa.Column("bundle", sa.String, nullable=False),
-        sa.Column("outcome", sa.String, nullable=False),
-        sa.Column("mode", sa.String, nullable=False),
-        sa.Column("score", sa.Float),
-        sa.Column("document", sa.LargeBinary, nullable=False),
-        sa.Column("features", sa.LargeBinary, nullable=False),
+        sa.Column("least_us", sa.BigInteger, nullable=False),
+        sa.Column("most_us", sa.BigInteger, nullable=False),
+        sa.Column("bundle", sa.String),
+        sa.Column("approve", sa.Integer, nullable=False),
+        sa.Column("review", sa.Integer, nullable=False),
+        sa.Column("block", sa.Integer, nullable=False),
+        sa.Column("degraded", sa.Integer, nullable=False),
+        sa.Column("id_hashes", sa.LargeBinary, nullable=False),
+        sa.Column("payload", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "labels",
@@ -40,10 +37,15 @@ def upgrade() -> None:
         sa.Column("source", sa.String, nullable=False),
         sa.UniqueConstraint("transaction_id", "source", "available_us"),
     )
+    op.create_table(
+        "settings",
+        sa.Column("key", sa.String, primary_key=True),
+        sa.Column("value", sa.LargeBinary, nullable=False),
+    )
 
 
 def downgrade() -> None:
     """Drop the three tables."""
+    op.drop_table("settings")
     op.drop_table("labels")
-    op.drop_table("decisions")
-    op.drop_table("transactions")
+    op.drop_table("groups")

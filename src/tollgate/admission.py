@@ -1,0 +1,173 @@
+"""What comes in, before it is decided: converted, checked at the edge, and sorted out from what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tollgate.codec import text_of
+from tollgate.duration import SECOND_US
+from tollgate.errors import InputError
+from tollgate.intake import TransactionReader, check_unique
+from tollgate.pan import guard, hashed, refusal_of, suspicious
+from tollgate.rows import Row
+from tollgate.transaction import Batch
+
+
+class Submission(NamedTuple):
+    """Transactions that came together and are answered together.
+
+    Attributes:
+        rows: As `TransactionReader.decode` gives them.
+        many: Whether they came as an array; errors then name the row.
+        arrived_s: When they had come whole, in seconds of the monotonic clock.
+    """
+
+    rows: Sequence[Row]
+    many: bool
+    arrived_s: float
+
+
+class Admitted(NamedTuple):
+    """Submissions as one batch.
+
+    Attributes:
+        batch: The N transactions of all submissions, in order; rows of a refused one mean nothing.
+        bodies: The N bodies as the ledger keeps them.
+        starts: Where the rows of each submission begin, and N at the end.
+        refused: By submission: why it cannot be decided.
+    """
+
+    batch: Batch
+    bodies: list[bytes]
+    starts: list[int]
+    refused: dict[int, InputError]
+
+
+@dataclass(frozen=True, slots=True)
+class CardNumbers:
+    """What happens to texts that look like raw card numbers.
+
+    Attributes:
+        columns: Entity and id columns that are looked at.
+        key: Secret under which they are hashed; None refuses them.
+    """
+
+    columns: tuple[str, ...]
+    key: bytes | None = None
+
+
+class Admission:
+    """Makes batches of submissions."""
+
+    def __init__(
+        self,
+        reader: TransactionReader,
+        clock_us: Callable[[], int],
+        max_ahead_us: int,
+        card_numbers: CardNumbers | None = None,
+    ) -> None:
+        """Say what is admitted.
+
+        Args:
+            reader: Of the schema.
+            clock_us: Observed time, microseconds since 1970-01-01 UTC.
+            max_ahead_us: A transaction further ahead of it is refused.
+            card_numbers: The guard; None lets everything through.
+        """
+        self._reader = reader
+        self._clock_us = clock_us
+        self._max_ahead_us = max_ahead_us
+        self._card_numbers = card_numbers
+        self._guarded = (
+            []
+            if card_numbers is None
+            else [
+                (name, reader.attribute(source))
+                for name in card_numbers.columns
+                for source in reader.schema.sources(name)
+            ]
+        )
+
+    def admit(self, submissions: Sequence[Submission]) -> Admitted:
+        """Return the batch of some submissions."""
+        if len(submissions) == 1:
+            rows = submissions[0].rows
+            starts = [0, len(rows)]
+        else:
+            rows, starts = [], [0]
+            for one in submissions:
+                rows += one.rows
+                starts.append(len(rows))
+        bodies = [self._reader.body(row) for row in rows]
+        errors = self._guard(rows, bodies) if self._guarded else {}
+        converted = self._reader.convert(rows)
+        batch = converted.batch
+        errors = converted.errors | errors if errors else converted.errors
+        self._check_times(batch, errors)
+        refused = (
+            {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
+        )
+        return Admitted(batch, bodies, starts, refused)
+
+    def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
+        """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""
+        errors: dict[int, InputError] = {}
+        assert self._card_numbers is not None
+        key = self._card_numbers.key
+        for place in suspicious(bodies):
+            row = rows[place]
+            values = [(name, field, getattr(row, field)) for name, field in self._guarded]
+            texts = [_as_text(value) for _, _, value in values]
+            for found in guard(texts):
+                name, field, _ = values[found]
+                if key is None:
+                    errors.setdefault(place, refusal_of(name, texts[found]))
+                else:
+                    setattr(row, field, hashed(texts[found], key))
+                    bodies[place] = self._reader.body(row)
+        return errors
+
+    def _check_times(self, batch: Batch, errors: dict[int, InputError]) -> None:
+        latest_us = self._clock_us() + self._max_ahead_us
+        ahead = batch.time_us > latest_us
+        if ahead.any():
+            for row in ahead.nonzero()[0].tolist():
+                errors.setdefault(
+                    row,
+                    InputError(
+                        "time_ahead",
+                        f"expected a time at most {self._max_ahead_us // SECOND_US} s ahead of this server's clock: a "
+                        "wrong clock would empty the windows of every entity that it touches",
+                        column="effective_time",
+                    ),
+                )
+
+    def _refused(
+        self, submissions: Sequence[Submission], starts: list[int], batch: Batch, errors: dict[int, InputError]
+    ) -> dict[int, InputError]:
+        """Return for each submission its first error, with the row named where there are several."""
+        refused: dict[int, InputError] = {}
+        for s, one in enumerate(submissions):
+            start, stop = starts[s], starts[s + 1]
+            row = next((row for row in range(start, stop) if row in errors), None) if errors else None
+            if row is not None:
+                error = errors[row]
+                refused[s] = type(error)(
+                    error.code, error.message, **error.where, row=row - start if one.many else None
+                )
+            elif stop - start > 1:
+                try:
+                    check_unique(batch.ids[start:stop])
+                except InputError as error:
+                    refused[s] = error
+        return refused
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as an id is read, or nothing where it cannot be: the conversion says so."""
+    try:
+        return "" if value is None else text_of(value)
+    except InputError:
+        return ""

@@ -1,0 +1,38 @@
+"""Groups to record, and what a ledger holds."""
+
+import msgspec
+import numpy as np
+
+from tollgate.decision import Decision, Mode, Outcome, Reason
+from tollgate.ledger import Counts, Group, History
+
+DAY_US = 86_400_000_000
+
+
+def decision(name, bundle="bundle-1"):
+    return Decision(name, Outcome.BLOCK, 0.9, 0.8, Mode.NORMAL, (Reason("a", "b", 0.1),), ("ip",), bundle)
+
+
+def answer(name):
+    return msgspec.json.encode(decision(name))
+
+
+def body(name):
+    return b'{"transaction_id":"%s"}' % name.encode()
+
+
+def group(*names, effective_us=1, observed_us=2, counts=None, shadow=None):
+    """A group of decided transactions, each of whose features say its place."""
+    n = len(names)
+    return Group(
+        list(names), np.full(n, effective_us), [body(one) for one in names], [answer(one) for one in names],
+        np.arange(2.0 * n).reshape(n, 2), observed_us, "bundle-1", counts or Counts(block=n), shadow,
+    )  # fmt: skip
+
+
+def past(*names, effective_us=1, observed_us=2):
+    return [History(one, effective_us, observed_us, body(one)) for one in names]
+
+
+def bodies(ledger, after=0):
+    return [one.body for part in ledger.replay(after) for one in part]
