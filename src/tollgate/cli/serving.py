@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import secrets
 import sys
@@ -119,7 +118,6 @@ def serve(
             id_prefix=f"{secrets.token_hex(4)}-",
         )
         sys.setswitchinterval(SWITCH_S)
-        gc.freeze()  # what is loaded stays; to look through it again and again is a tail latency too
         serve_forever(server, _Announcement(chosen.id), service.start, service.stop)
 
 

@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 MAX_BATCH = 1024  # transactions decided together: bounds how long one of them can wait for the others
 LARGE_BATCH = 256  # beyond, it is decided in another thread: the loop must not be away for longer than that takes
 MAX_FLYING = 2  # batches: while one becomes durable, the next is computed
+OVERLAP_AT = 16  # submissions that wait: for fewer, computing early saves less than it costs
 RETRY_S = 1.0  # between attempts to recover: the disk may come back
 _LOG_EVERY = 200_000
 
@@ -119,6 +120,8 @@ class Batcher:
         self._woken = False
         if self._computing or self._flying >= MAX_FLYING or (self._jobs and self._flying):
             return
+        if self._flying and len(self._queue) < OVERLAP_AT:
+            return  # they will wait for that commit in any case, and are cheaper together
         if self._jobs:
             self._begin(self._jobs.popleft()(self._scorer), self._after_job)
             return
