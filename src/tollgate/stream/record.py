@@ -35,11 +35,3 @@ class Outgoing(NamedTuple):
 def next_offsets(records: Iterable[Record]) -> dict[Place, int]:
     """Return where each partition goes on after `records`, which are in order within each."""
     return {Place(one.topic, one.partition): one.offset + 1 for one in records}
-
-
-def first_offsets(records: Iterable[Record]) -> dict[Place, int]:
-    """Return where each partition stood before `records`, which are in order within each."""
-    firsts: dict[Place, int] = {}
-    for one in records:
-        firsts.setdefault(Place(one.topic, one.partition), one.offset)
-    return firsts

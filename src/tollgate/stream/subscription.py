@@ -1,4 +1,4 @@
-"""Records in: bounded polls, rewinding to what was not committed, and how far behind the worker is."""
+"""Records in: bounded polls, beginning again at what was not committed, and how far behind the worker is."""
 
 from __future__ import annotations
 
@@ -30,19 +30,16 @@ class Subscription:
         """
         self._settings = settings
         self._poll_s = settings.poll_ms / 1000
-        self._positions: dict[
-            Place, int | None
-        ] = {}  # of what is assigned: where it goes on; None is not looked up yet
-        self._rewinds: dict[Place, int] = {}
+        self._positions: dict[Place, int | None] = {}  # where what is assigned goes on; None is not looked up yet
+        self._stale = False  # it has given out records that were not committed
+        self._closing = False
+        self._consumer = self._made()
+
+    def _made(self) -> Consumer:
         try:
-            self._consumer = Consumer(_consumer_settings(settings), logger=CLIENT_LOG)
+            return Consumer(_consumer_settings(self._settings), logger=CLIENT_LOG)
         except KafkaException as error:
             raise ConfigError("bad_config", f"[stream.client], [stream.consumer]: {cause_of(error).str()}") from error
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions this worker reads now."""
-        return len(self._positions)
 
     @property
     def group(self) -> Any:
@@ -85,7 +82,8 @@ class Subscription:
         Raises:
             StreamError: The client cannot go on.
         """
-        self._go_back()
+        if self._stale:
+            self._begin_again()
         try:
             first = self._consumer.poll(self._poll_s)
             if first is None:
@@ -105,9 +103,9 @@ class Subscription:
             if place in self._positions:
                 self._positions[place] = offset
 
-    def rewind(self, positions: Mapping[Place, int]) -> None:
-        """Go back to these offsets before the next poll, as far as their partitions are still this worker's then."""
-        self._rewinds.update(positions)
+    def rewind(self) -> None:
+        """Begin again, at the next poll, at what the group has committed: as a process that was killed does."""
+        self._stale = True
 
     def lag(self) -> dict[Place, int]:
         """Return for each partition how many offsets it has that are not committed, as far as that is known."""
@@ -121,18 +119,23 @@ class Subscription:
 
     def close(self) -> None:
         """Leave the group; a member with a name keeps its partitions until its session ends."""
-        self._consumer.close()
+        self._close()
 
-    def _go_back(self) -> None:
-        """Rewind, or fail: a poll that came first would lose what was not committed."""
-        while self._rewinds:
-            place, offset = next(iter(self._rewinds.items()))
-            if place in self._positions:
-                try:
-                    self._consumer.seek(TopicPartition(*place, offset))
-                except KafkaException as error:
-                    raise failure(f"go back in {place.topic}[{place.partition}]", cause_of(error)) from error
-            del self._rewinds[place]
+    def _begin_again(self) -> None:
+        """Join the group anew: a member with a name has its partitions back without a rebalance.
+
+        So an error takes the way that a crash takes, whatever the group was doing meanwhile.
+        """
+        self._close()
+        self._consumer = self._made()
+        self.open()
+        self._stale = False
+
+    def _close(self) -> None:
+        self._closing = True
+        self._consumer.close()
+        self._closing = False
+        self._positions.clear()
 
     def _look_up(self) -> None:
         """Find out where partitions go on that are new here and from which nothing has come yet."""
@@ -162,12 +165,13 @@ class Subscription:
             self._positions[Place(one.topic, one.partition)] = None
 
     def _gave_up(self, _consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        LOG.warning(
-            "partitions given up: %s; their next worker starts without the history in this ledger", _named(partitions)
-        )
+        if not self._closing:
+            LOG.warning(
+                "partitions given up: %s; their next worker starts without the history in this ledger",
+                _named(partitions),
+            )
         for one in partitions:
             self._positions.pop(Place(one.topic, one.partition), None)
-            self._rewinds.pop(Place(one.topic, one.partition), None)
 
 
 def _record(message: Message) -> Record:

@@ -24,7 +24,7 @@ from tollgate.steps import Steps, run
 from tollgate.stream.letters import alert, dead_letter
 from tollgate.stream.measures import Measures
 from tollgate.stream.outbox import Outbox
-from tollgate.stream.record import Outgoing, Record, first_offsets, next_offsets
+from tollgate.stream.record import Outgoing, Record, next_offsets
 from tollgate.stream.sorting import Sorted, Sorting
 from tollgate.stream.subscription import Subscription
 
@@ -181,7 +181,7 @@ class StreamWorker:
                 self._take(records)
             except BaseException:
                 self._measures.failed()
-                self._parts.subscription.rewind(first_offsets(records))
+                self._parts.subscription.rewind()
                 raise
             finally:
                 self.waiting = 0
