@@ -33,7 +33,7 @@ def test_a_value_can_be_had_back_from_its_letter(value, key):
 @given(st.integers(0, 5), st.sampled_from(["é", "€", "𝄞", "x", "\x00"]))
 def test_a_long_value_is_cut_between_two_characters_and_fits_into_a_record(start, character):
     """However wide its characters are, what is kept is the beginning, as text, of bounded size."""
-    text = "x" * start + character * MAX_KEPT_BYTES
+    text = "x" * start + character * (MAX_KEPT_BYTES + 1)
     raw = dead_letter(Record("in", 0, 0, 0, None, text.encode()), ERROR, hide=True)
     got = json.loads(raw)
     assert got["cut"]
