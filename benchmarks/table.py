@@ -23,13 +23,13 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     Console(width=_WIDTH).print(table)
 
 
-def finish(measures: Mapping[str, float | None]) -> None:
+def finish(measures: Mapping[str, float | str | None]) -> None:
     """Print the measures as the last line, JSON; None is what could not be measured here."""
     print(json.dumps({name: _rounded(value) for name, value in measures.items()}))
 
 
-def _rounded(value: float | None) -> float | None:
-    return value if value is None or isinstance(value, int) else float(f"{value:.4g}")
+def _rounded(value: float | str | None) -> float | str | None:
+    return value if value is None or isinstance(value, int | str) else float(f"{value:.4g}")
 
 
 class Progress:

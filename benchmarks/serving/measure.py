@@ -17,7 +17,7 @@ from benchmarks.serving.open_loop import Open
 from benchmarks.serving.process import Cores, NotRunError, finished, free_port, pinned, running
 from benchmarks.serving.stacks import Ground, Stack
 
-CONNECTIONS = (16, 64)
+CONNECTIONS = (16, 64, 256)
 ARRAY = 1_000  # transactions in one request
 _ARRAY_CONNECTIONS = 4  # one is decided while the others are sent and read
 _OPEN_CONNECTIONS = 256  # on their way at once, so that a stall of the server does not become one of the load

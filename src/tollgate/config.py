@@ -23,6 +23,11 @@ Positive = Annotated[int, Meta(gt=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 
+STREAM_OWN = frozenset({
+    "bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id", "transactional.id",
+    "enable.idempotence", "enable.auto.commit", "enable.auto.offset.store", "isolation.level",
+})  # fmt: skip
+
 
 TABULAR_MODELS = frozenset({"mlp", "tabm", "lightgbm"})  # they read the transaction's own features, no lags
 
@@ -200,6 +205,72 @@ class ServeConfig(Section, frozen=True):
         return parse_duration_us(self.max_ahead)
 
 
+class TopicsConfig(Section, frozen=True):
+    """The topics of the Kafka worker; all must be there before it starts."""
+
+    transactions: str = "transactions"  # in
+    decisions: str = "decisions"  # out: one for each transaction
+    alerts: str = "alerts"  # out: one for each transaction that is held or blocked
+    dead_letters: str = "dead_letters"  # out: one for each record that cannot be used
+    labels: str | None = None  # in
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The topics that are read."""
+        return (self.transactions,) if self.labels is None else (self.transactions, self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All topics."""
+        return (*self.read, self.decisions, self.alerts, self.dead_letters)
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise ConfigError("bad_config", f"[stream.topics] expected different topics, but got {self.names}")
+
+
+class StreamConfig(Section, frozen=True):
+    """The Kafka worker. Exactly once depends on settings that are therefore not to be set."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    group: str = "tollgate"
+    worker: str = "0"  # its name in the group, its own and always the same: it belongs to one ledger
+    topics: TopicsConfig = TopicsConfig()
+    partitions: tuple[Annotated[int, Meta(ge=0)], ...] | None = (
+        None  # that this worker reads; else the group shares them
+    )
+    batch: Positive = 512  # records that are decided, and committed, together at most
+    poll_ms: Positive = 100  # how long it waits for records where there are none
+    deadline_ms: Positive = 1000  # from the poll on; past it, a transaction is decided without the model
+    max_record_bytes: Positive = 2**18  # a longer record is a dead letter
+    max_fetched_kb: Positive = 16 * 2**10  # fetched ahead of the worker
+    client: dict[str, str | int | float | bool] = {}  # settings of librdkafka for consumer and producer: security
+    consumer: dict[str, str | int | float | bool] = {}
+    producer: dict[str, str | int | float | bool] = {}
+
+    @property
+    def deadline_s(self) -> float:
+        """`deadline_ms`, in seconds."""
+        return self.deadline_ms / 1000
+
+    @property
+    def member(self) -> str:
+        """The worker's name to Kafka: of its transactions and, where the group shares partitions, of the member."""
+        return f"{self.group}.{self.worker}"
+
+    def __post_init__(self) -> None:
+        for table in ("client", "consumer", "producer"):
+            taken = sorted(STREAM_OWN & getattr(self, table).keys())
+            if taken:
+                raise ConfigError(
+                    "bad_config",
+                    f"[stream.{table}] {', '.join(taken)}: expected settings beside those of [stream]; exactly once "
+                    "depends on these, leave them out",
+                )
+        if self.partitions == ():
+            raise ConfigError("bad_config", "[stream] partitions: expected at least one, or none of this setting")
+
+
 class LedgerConfig(Section, frozen=True):
     """The durable record."""
 
@@ -227,6 +298,7 @@ class Config(Section, frozen=True):
     policy: PolicyConfig = PolicyConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     serve: ServeConfig = ServeConfig()
+    stream: StreamConfig = StreamConfig()
     ledger: LedgerConfig = LedgerConfig()
 
 

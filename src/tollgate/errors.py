@@ -116,6 +116,21 @@ class BundleError(TollgateError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class StreamError(TollgateError):
+    """Kafka could not be read or written; nothing was committed there, and the ledger has what was decided.
+
+    Attributes:
+        fatal: Whether only a new process can go on.
+    """
+
+    status = 503
+    exit_code = EXIT_UNAVAILABLE
+
+    def __init__(self, code: str, message: str, *, fatal: bool = False) -> None:
+        super().__init__(code, message)
+        self.fatal = fatal
+
+
 class SnapshotError(TollgateError):
     """A snapshot of feature state is missing, damaged or of another plan; the state is rebuilt from the ledger."""
 

@@ -50,6 +50,11 @@ def redact_text(text: str, columns: Collection[str] = frozenset()) -> str:
     return _text(text, frozenset(columns))
 
 
+def hide_card_numbers(text: str) -> str:
+    """Return a text with everything in it that looks like a raw card number replaced, whole and otherwise as it is."""
+    return _RUN.sub(_run, text)
+
+
 def _table(table: Mapping[Any, Any], hidden: frozenset[str], depth: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in islice(table.items(), MAX_ITEMS):

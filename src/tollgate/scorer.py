@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.admission import Admission, Admitted, Submission
+from tollgate.commits import Commits
 from tollgate.decision import Outcome
 from tollgate.errors import ConflictError, LedgerError, TollgateError
 from tollgate.features import Arrivals, FeatureEngine
@@ -27,7 +28,6 @@ from tollgate.transaction import Batch
 LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-RECORDED = "known_transaction"  # the ledger's code for a group whose ids it has
 _ENCODE = msgspec.json.Encoder().encode
 
 
@@ -77,8 +77,7 @@ class Scorer:
         self._clock_us = clock_us
         self._deadline_s = deadline_s
         self._arrivals: Arrivals | None = None
-        self._unrecorded: Group | None = None  # counted in the features, and refused by the ledger so far
-        self._doubtful = False  # it was refused: a ledger that fails to say that it is durable may hold it all the same
+        self._commits = Commits(ledger, self._count)
         self.shadow: Shadow | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
@@ -118,7 +117,8 @@ class Scorer:
         Args:
             progress: Told how many of how many transactions are applied.
         """
-        self._arrivals = self._unrecorded = None
+        self._arrivals = None
+        self._commits.clear()
         if self.shadow is not None and self.shadow.arrivals is not None:
             LOG.warning("the challenger %s has lost its features and is scored no more", self.shadow.bundle)
             self.shadow = None
@@ -145,13 +145,13 @@ class Scorer:
         Raises:
             LedgerError: The ledger cannot be read or written; the bundle before goes on.
         """
-        yield from self._record_the_rest()
+        yield Call(self._commits.write)
         yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
 
     def close(self) -> None:
         """Save the feature state, so that the next start is fast."""
-        if self._arrivals is not None and self._unrecorded is None:
+        if self._arrivals is not None and not self._commits:
             self._recovery.save(self._arrivals)
 
     def decide(self, submissions: Sequence[Submission]) -> Decided:
@@ -172,8 +172,11 @@ class Scorer:
         """
         begun = time.perf_counter()
         self._caught_up()
-        yield from self._record_the_rest()
+        if self._commits.refused:
+            yield Call(self._commits.write)
         admitted = self._admission.admit(submissions)
+        if self._commits.holds(admitted.batch.ids):
+            yield Call(self._commits.write)  # then the ledger knows them
         hashes = self._ledger.hashes(admitted.batch.ids)
         known = self._ledger.find(admitted.batch.ids, hashes)
         refused: dict[int, TollgateError] = dict(admitted.refused)
@@ -190,8 +193,9 @@ class Scorer:
             shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features))
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
-            self._keep(batch, bodies, made, features, judgement, shadow)
-            yield from self._record_the_rest(hashes if fresh is None else hashes[fresh])
+            group = self._group(batch, bodies, made, features, judgement, shadow)
+            self._commits.add(group, hashes if fresh is None else hashes[fresh])
+            yield Call(self._commits.write, overlaps=True)
             answers = dict(zip(batch.ids, made, strict=True))
         results = self._results(submissions, admitted, known, refused, answers)
         done = time.perf_counter()
@@ -281,7 +285,7 @@ class Scorer:
             self._arrivals = None  # the features have counted what is not recorded
             raise
 
-    def _keep(
+    def _group(
         self,
         batch: Batch,
         bodies: Sequence[bytes],
@@ -289,9 +293,9 @@ class Scorer:
         features: Floats,
         judgement: Judgement,
         shadow: ShadowScore | None,
-    ) -> None:
+    ) -> Group:
         counts = np.bincount(judgement.outcomes, minlength=len(Outcome)).tolist()
-        self._unrecorded = Group(
+        return Group(
             ids=batch.ids,
             effective_us=batch.time_us,
             observed_us=self._clock_us(),
@@ -303,18 +307,7 @@ class Scorer:
             shadow=shadow,
         )
 
-    def _record_the_rest(self, hashes: NDArray[np.uint64] | None = None) -> Steps[None]:
-        """Make durable what the features have counted; `hashes` of ids that are known to be new save a look."""
-        group = self._unrecorded
-        if group is None:
-            return
-        try:
-            yield Call(partial(self._ledger.append, group, hashes))
-        except LedgerError as error:
-            if error.code != RECORDED or not self._doubtful:
-                self._doubtful = True
-                raise
-        self._unrecorded, self._doubtful = None, False
+    def _count(self, group: Group) -> None:
         *outcomes, degraded = group.counts
         for outcome, count in zip(Outcome, outcomes, strict=True):
             self.counts[outcome] += count

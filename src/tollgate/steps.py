@@ -54,11 +54,13 @@ class Call:
         work: What to call.
         worker: The thread that it must run in; None for any.
         within_s: After so many seconds TimeoutError comes back, and it runs on for nobody; None waits to its end.
+        overlaps: Another computation of the same kind may begin meanwhile: all that is left is to wait.
     """
 
     work: Callable[[], Any]
     worker: Worker | None = None
     within_s: float | None = None
+    overlaps: bool = False
 
 
 Steps = Generator[Call, Any, T]

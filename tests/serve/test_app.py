@@ -17,6 +17,7 @@ from tollgate.control import Scope
 from tollgate.decision import Decision
 from tollgate.errors import ModelError
 from tollgate.keys import KeyRing, new_key
+from tollgate.ledger import Ledger
 from tollgate.serve.accounting import account
 from tollgate.serve.app import PredictApp
 from tollgate.serve.batcher import Batcher
@@ -113,6 +114,31 @@ def test_requests_at_the_same_time_are_each_answered_with_their_own(ledger):
     answers = run(ledger, scenario)
     assert [a.json()["transaction_id"] for a in answers] == [f"t-{i}" for i in range(50)]
     assert ledger.transactions == 50
+
+
+class SlowLedger(Ledger):
+    """A real ledger on a disk that takes its time."""
+
+    def append(self, group, hashes=None):
+        time.sleep(0.05)
+        super().append(group, hashes)
+
+
+def test_a_batch_is_computed_while_the_one_before_becomes_durable_and_knows_its_ids(open_ledger, tmp_path):
+    slow = open_ledger(f"sqlite:///{tmp_path / 'slow.db'}", kind=SlowLedger)
+
+    async def scenario(http):
+        first = asyncio.ensure_future(http.post("/predict", json=payment(0)))
+        await asyncio.sleep(0.02)
+        others = [payment(0), payment(0, amount=11.0), payment(1)]
+        return [await first, *await asyncio.gather(*(http.post("/predict", json=row) for row in others))]
+
+    first, again, other, new = run(slow, scenario)
+    assert first.content == again.content
+    assert other.status_code == 409
+    assert new.json()["transaction_id"] == "t-1"
+    counted = [np.frombuffer(features)[1] for _, _, features in slow.decided()]
+    assert counted == [0, 1]
 
 
 @pytest.mark.parametrize(

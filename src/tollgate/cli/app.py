@@ -38,16 +38,20 @@ app = typer.Typer(
 DataArgument = Annotated[Path, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl.")]
 
 
-def _trainer(name: str) -> Callable[..., None]:
-    """Return a command that needs the extra `train`; a serving image has no PyTorch."""
+def _extra(name: str, module: str, extra: str) -> Callable[..., None]:
+    """Return a command that needs an extra; a serving image has no PyTorch."""
     try:
-        module = importlib.import_module("tollgate.cli.training" if name != "demo" else "tollgate.cli.demonstration")
+        found = importlib.import_module(f"tollgate.cli.{module}")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "missing_extra", f"'tollgate {name}' needs {error.name}: pip install 'tollgate[train]'"
+            "missing_extra", f"'tollgate {name}' needs {error.name}: pip install 'tollgate[{extra}]'"
         ) from error
-    command: Callable[..., None] = getattr(module, name)
+    command: Callable[..., None] = getattr(found, name)
     return command
+
+
+def _trainer(name: str) -> Callable[..., None]:
+    return _extra(name, "training" if name != "demo" else "demonstration", "train")
 
 
 def _show_version(wanted: bool) -> None:
@@ -107,6 +111,24 @@ def train(
 def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOption = None) -> None:
     """Measure a bundle on the test period, beside LightGBM on the same features."""
     _trainer("evaluate")(data, config, bundle)
+
+
+@app.command(hidden=True)  # until a partition that changes hands is read on without a loss
+def stream(
+    config: ConfigOption = None,
+    bundle: BundleOption = None,
+    internal_port: Annotated[
+        int | None, typer.Option(help="Port for operators; \\[serve] internal_port by default, 0 takes a free one.")
+    ] = None,
+    schemas: Annotated[
+        bool, typer.Option("--schemas", help="Print the JSON Schema of the records of every topic, and end.")
+    ] = False,
+) -> None:
+    """Decide what comes on a Kafka topic, exactly once: decisions, alerts and dead letters go to topics of their own.
+
+    One worker has one ledger. Metrics, health and the champion are on the internal port, as of 'tollgate serve'.
+    """
+    _extra("stream", "streaming", "kafka")(config, bundle, internal_port, schemas)
 
 
 app.add_typer(features)

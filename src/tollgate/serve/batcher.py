@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ LOG = logging.getLogger(__name__)
 
 MAX_BATCH = 1024  # transactions decided together: bounds how long one of them can wait for the others
 LARGE_BATCH = 256  # beyond, it is decided in another thread: the loop must not be away for longer than that takes
+MAX_FLYING = 2  # batches: while one becomes durable, the next is computed
+OVERLAP_AT = 16  # submissions that wait: for fewer, computing early saves less than it costs
 RETRY_S = 1.0  # between attempts to recover: the disk may come back
 _LOG_EVERY = 200_000
 
@@ -33,6 +36,15 @@ Ended = Callable[[Any, BaseException | None], None]
 class _Waiting(NamedTuple):
     submission: Submission
     answer: Callable[[Result], None]
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A computation under way; `computes` until all that is left is to wait for the ledger."""
+
+    steps: Steps[Any]
+    ended: Ended
+    computes: bool = True
 
 
 class Batcher:
@@ -53,8 +65,9 @@ class Batcher:
         self._on_decided = on_decided
         self._queue: deque[_Waiting] = deque()
         self._jobs: deque[Job] = deque()
-        self._busy = False
-        self._turn = 0  # a call that was given up belongs to an earlier one
+        self._woken = False
+        self._computing = False
+        self._flying = 0  # computations that have begun and not ended
         self._worker = Worker("ledger")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle = asyncio.Event()
@@ -67,7 +80,7 @@ class Batcher:
 
     async def stop(self) -> None:
         """Decide what is waiting, and save the feature state."""
-        while self._busy:
+        while self._flying or self._queue or self._jobs:
             self._idle.clear()
             await self._idle.wait()
         await asyncio.to_thread(self._scorer.close)
@@ -97,14 +110,20 @@ class Batcher:
         self._wake()
 
     def _wake(self) -> None:
-        if not self._busy:
-            self._busy = True
+        if not self._woken:
+            self._woken = True
             assert self._loop is not None
             self._loop.call_soon(self._next)  # so that what else has come in this turn of the loop comes along
 
     def _next(self) -> None:
+        """Begin what can begin: a job when nothing else is under way, a batch while at most one other is committed."""
+        self._woken = False
+        if self._computing or self._flying >= MAX_FLYING or (self._jobs and self._flying):
+            return
+        if self._flying and len(self._queue) < OVERLAP_AT:
+            return  # they will wait for that commit in any case, and are cheaper together
         if self._jobs:
-            self._drive(self._jobs.popleft()(self._scorer), self._after_job)
+            self._begin(self._jobs.popleft()(self._scorer), self._after_job)
             return
         batch: list[_Waiting] = []
         size = 0
@@ -113,47 +132,64 @@ class Batcher:
             batch.append(queue.popleft())
             size += len(batch[-1].submission.rows)
         if not batch:
-            self._busy = False
-            self._idle.set()
+            if not self._flying:
+                self._idle.set()
             return
         submissions = [one.submission for one in batch]
         if size > LARGE_BATCH:
             steps = _elsewhere(partial(self._scorer.decide, submissions))
         else:
             steps = self._scorer.steps(submissions)
-        self._drive(steps, partial(self._after_batch, batch))
+        self._begin(steps, partial(self._after_batch, batch))
 
-    def _drive(self, steps: Steps[Any], ended: Ended, value: Any = None, error: BaseException | None = None) -> None:
+    def _begin(self, steps: Steps[Any], ended: Ended) -> None:
+        self._computing = True
+        self._flying += 1
+        self._drive(_Flight(steps, ended))
+
+    def _drive(self, flight: _Flight, value: Any = None, error: BaseException | None = None) -> None:
         """Take a computation to its next call, or to its end."""
         try:
-            call = steps.send(value) if error is None else steps.throw(error)
+            call = flight.steps.send(value) if error is None else flight.steps.throw(error)
         except StopIteration as end:
-            ended(end.value, None)
+            self._land(flight, end.value, None)
         except Exception as failure:  # noqa: BLE001  # whoever waits is told
-            ended(None, failure)
+            self._land(flight, None, failure)
         else:
-            self._wait_for(call, steps, ended)
+            self._wait_for(call, flight)
 
-    def _wait_for(self, call: Call, steps: Steps[Any], ended: Ended) -> None:
+    def _wait_for(self, call: Call, flight: _Flight) -> None:
         loop = self._loop
         assert loop is not None
-        self._turn += 1
-        turn = self._turn
         timer: asyncio.TimerHandle | None = None
+        over = False
 
         def resume(value: Any, error: BaseException | None) -> None:
-            if turn != self._turn:
+            nonlocal over
+            if over:
                 return  # it was given up
-            self._turn += 1
+            over = True
             if timer is not None:
                 timer.cancel()
-            self._drive(steps, ended, value, error)
+            self._drive(flight, value, error)
 
         if call.within_s is not None:
             timer = loop.call_later(max(call.within_s, 0.0), resume, None, TimeoutError())
         (call.worker or self._worker).submit(
             call.work, lambda value, error: loop.call_soon_threadsafe(resume, value, error)
         )
+        if call.overlaps:
+            self._computing, flight.computes = False, False
+            self._wake()
+
+    def _land(self, flight: _Flight, value: Any, error: BaseException | None) -> None:
+        self._flying -= 1
+        if flight.computes:
+            self._computing = False
+        flight.ended(value, error)
+        if not self._scorer.ready and not self._jobs:
+            self._jobs.append(_recover)
+        self._wake()  # after what was answered is written, and with what has come meanwhile
 
     def _after_batch(self, batch: Sequence[_Waiting], decided: Decided | None, error: BaseException | None) -> None:
         self.waiting -= sum([len(one.submission.rows) for one in batch])
@@ -165,20 +201,12 @@ class Batcher:
             refusal = _refusal(error)
             for one in batch:
                 one.answer(refusal)
-        self._go_on()
 
     def _after_job(self, _value: None, error: BaseException | None) -> None:
         if isinstance(error, TollgateError):
             LOG.error("%s: %s", error.code, error.message)
         elif error is not None:
             LOG.error("a job between two batches failed", exc_info=error)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if not self._scorer.ready and not self._jobs:
-            self._jobs.append(_recover)
-        assert self._loop is not None
-        self._loop.call_soon(self._next)  # after what was answered is written, and with what has come meanwhile
 
 
 def _elsewhere(work: Callable[[], Any]) -> Steps[Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from tollgate.errors import ModelError
 from tollgate.scorer import Scorer
-from tollgate.serve.batcher import Batcher
+from tollgate.serve.batcher import Job
 from tollgate.steps import Steps
 
 LOG = logging.getLogger(__name__)
@@ -17,21 +18,28 @@ EVERY_S = 1.0
 MAX_AGE_S = 5.0  # since it was last scored as it should be; after that the server is not ready
 
 
+class Between(Protocol):
+    """Whoever takes batches through a scorer."""
+
+    def between(self, job: Job) -> None:
+        """Do a job between two batches."""
+
+
 class Canary:
     """Scores the canary through the same thread and the same model as what comes in. It moves no counter."""
 
     def __init__(
-        self, batcher: Batcher, clock_s: Callable[[], float], within_s: float, every_s: float = EVERY_S
+        self, decider: Between, clock_s: Callable[[], float], within_s: float, every_s: float = EVERY_S
     ) -> None:
         """Make a canary that is not flying yet.
 
         Args:
-            batcher: Runs it between two batches.
+            decider: Runs it between two batches.
             clock_s: A clock that runs on: `time.monotonic`.
             within_s: What the model may take for it: the deadline of a transaction.
             every_s: How often.
         """
-        self._batcher = batcher
+        self._decider = decider
         self._clock_s = clock_s
         self._within_s = within_s
         self._every_s = every_s
@@ -57,7 +65,7 @@ class Canary:
         def tick() -> None:
             if not self._under_way:
                 self._under_way = True
-                self._batcher.between(self._check)
+                self._decider.between(self._check)
             self._timer = loop.call_later(self._every_s, tick)
 
         tick()

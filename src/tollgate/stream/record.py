@@ -1,0 +1,37 @@
+"""What comes from Kafka and what goes there, without the client that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """One record that was polled; `timestamp_ms` counts from 1970-01-01 UTC and is 0 where there is none."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Outgoing(NamedTuple):
+    """One record to be produced."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+
+
+def next_offsets(records: Iterable[Record]) -> dict[Place, int]:
+    """Return where each partition goes on after `records`, which are in order within each."""
+    return {Place(one.topic, one.partition): one.offset + 1 for one in records}

@@ -1,0 +1,101 @@
+"""Polled records, sorted: transactions to be decided, labels to be recorded, and what cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from tollgate.admission import Submission
+from tollgate.codec import MAX_TEXT, MAX_TIME_US
+from tollgate.config import StreamConfig
+from tollgate.errors import InputError, MalformedError, TollgateError, TooLargeError
+from tollgate.intake import TransactionReader
+from tollgate.label import Label
+from tollgate.rows import Row
+from tollgate.stream.record import Record
+
+
+class Sorted(NamedTuple):
+    """What was polled.
+
+    Attributes:
+        transactions: The records of transactions that can be read, in order.
+        rows: Theirs, one each.
+        labels: What labels say.
+        refused: Records that cannot be read, and why.
+    """
+
+    transactions: list[Record]
+    rows: list[Row]
+    labels: list[Label]
+    refused: list[tuple[Record, TollgateError]]
+
+    def submissions(self, arrived_s: float) -> list[Submission]:
+        """Return the transactions, each to be decided or refused on its own."""
+        return [Submission([row], many=False, arrived_s=arrived_s) for row in self.rows]
+
+
+class Sorting:
+    """Reads records by the topic that they come from."""
+
+    def __init__(self, reader: TransactionReader, settings: StreamConfig) -> None:
+        """Say how transactions are read, and which topic has what."""
+        self._reader = reader
+        self._labels = settings.topics.labels
+        self._max_bytes = settings.max_record_bytes
+        self._label = msgspec.json.Decoder(Label)
+
+    def sort(self, records: Sequence[Record]) -> Sorted:
+        """Read records; one that cannot be read stops nothing."""
+        result = Sorted([], [], [], [])
+        for record in records:
+            try:
+                body = self._body(record)
+                if record.topic == self._labels:
+                    result.labels.append(self._read_label(body))
+                else:
+                    result.rows.append(self._read_transaction(body))
+                    result.transactions.append(record)
+            except InputError as error:
+                result.refused.append((record, error))
+        return result
+
+    def _body(self, record: Record) -> bytes:
+        if record.value is None:
+            raise MalformedError("no_value", "expected JSON, but the record has no value; send what it stands for")
+        if len(record.value) > self._max_bytes:
+            raise TooLargeError(
+                "record_too_large",
+                f"expected at most {self._max_bytes} bytes, but got {len(record.value)}; send less, or raise [stream] "
+                "max_record_bytes",
+            )
+        return record.value
+
+    def _read_transaction(self, body: bytes) -> Row:
+        many, rows = self._reader.decode(body)
+        if many:
+            raise InputError(
+                "not_one", "expected one transaction in a record, but got an array; send each in a record of its own"
+            )
+        return rows[0]
+
+    def _read_label(self, body: bytes) -> Label:
+        try:
+            label = self._label.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(
+                "bad_label", f"expected a label {{{', '.join(Label.__struct_fields__)}}}, but: {error}"
+            ) from None
+        if not 0 < len(label.transaction_id) <= MAX_TEXT:
+            raise InputError(
+                "bad_label", f"expected a transaction_id of 1 to {MAX_TEXT} characters", column="transaction_id"
+            )
+        if not 0 <= label.available_us <= MAX_TIME_US:
+            raise InputError(
+                "bad_label",
+                f"expected a time in microseconds since 1970-01-01 UTC, but got {label.available_us}",
+                column="available_us",
+            )
+        return label
