@@ -81,7 +81,7 @@ PUBLIC: dict[int, Status] = {
         {"not_implemented": "The method is CONNECT, or `Transfer-Encoding` has more than `chunked`."},
     ),
     503: Status(
-        "The server cannot decide now. Nothing was decided; the same request may be sent again.",
+        "The server cannot decide now. Nothing was acknowledged; the same request may be sent again.",
         {
             "not_ready": "The feature state is being rebuilt from the ledger.",
             "overloaded": "Too many transactions are waiting.",
