@@ -15,7 +15,7 @@ from tollgate import __version__
 from tollgate.config import ServeConfig
 from tollgate.control import Scope
 from tollgate.decision import Decision
-from tollgate.errors import ModelError
+from tollgate.errors import LedgerError, ModelError
 from tollgate.keys import KeyRing, new_key
 from tollgate.ledger import Ledger
 from tollgate.serve.accounting import account
@@ -114,6 +114,28 @@ def test_requests_at_the_same_time_are_each_answered_with_their_own(ledger):
     answers = run(ledger, scenario)
     assert [a.json()["transaction_id"] for a in answers] == [f"t-{i}" for i in range(50)]
     assert ledger.transactions == 50
+
+
+class LostLedger(Ledger):
+    """A real ledger whose disk went away."""
+
+    def replay(self, after=0):
+        raise LedgerError("ledger_failed", f"nothing after {after} can be read")
+
+
+def test_a_server_that_cannot_recover_can_be_stopped(open_ledger, tmp_path):
+    lost = open_ledger(f"sqlite:///{tmp_path / 'lost.db'}", kind=LostLedger)
+
+    async def scenario():
+        scorer = new_scorer(lost)
+        batcher = Batcher(scorer, 10)
+        batcher.start()
+        await asyncio.sleep(0.01)
+        assert not scorer.ready
+        await asyncio.wait_for(batcher.stop(), 30)
+        scorer.judge.breaker.close()
+
+    asyncio.run(scenario())
 
 
 class SlowLedger(Ledger):

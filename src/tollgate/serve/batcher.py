@@ -65,6 +65,7 @@ class Batcher:
         self._on_decided = on_decided
         self._queue: deque[_Waiting] = deque()
         self._jobs: deque[Job] = deque()
+        self._stopping = False
         self._woken = False
         self._computing = False
         self._flying = 0  # computations that have begun and not ended
@@ -79,7 +80,8 @@ class Batcher:
         self.between(_recover)
 
     async def stop(self) -> None:
-        """Decide what is waiting, and save the feature state."""
+        """Decide what is waiting, and save the feature state; what could not be recovered is left to the next start."""
+        self._stopping = True
         while self._flying or self._queue or self._jobs:
             self._idle.clear()
             await self._idle.wait()
@@ -187,7 +189,7 @@ class Batcher:
         if flight.computes:
             self._computing = False
         flight.ended(value, error)
-        if not self._scorer.ready and not self._jobs:
+        if not (self._scorer.ready or self._jobs or self._stopping):
             self._jobs.append(_recover)
         self._wake()  # after what was answered is written, and with what has come meanwhile
 
