@@ -8,10 +8,11 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.faults.client import raw
+from benchmarks.faults.client import Answer, raw
 from benchmarks.faults.ground import Ground, array_of
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
@@ -62,8 +63,7 @@ def slowloris(ground: Ground, sizes: Sizes) -> Row:
             one.close()
         chooser.close()
         client.close()
-    served = sum(one.status == 200 for one in others)
-    p99 = float(np.quantile([one.ms for one in others], 0.99))
+    served, p99 = _served(others)
     return Row(
         "slow clients (slowloris)",
         f"{sizes.slow_connections} connections that send a byte a second",
@@ -73,6 +73,11 @@ def slowloris(ground: Ground, sizes: Sizes) -> Row:
         held=not left and served == len(others),
         figures={"slowloris_p99_ms": p99},
     )
+
+
+def _served(others: Sequence[Answer]) -> tuple[int, float]:
+    """Return how many of the others were served meanwhile, and the 99th percentile of their latencies, ms."""
+    return sum(one.status == 200 for one in others), float(np.quantile([one.ms for one in others], 0.99))
 
 
 def _end(
@@ -162,8 +167,7 @@ def unread(ground: Ground, sizes: Sizes) -> Row:
         client.close()
         grown = server.memory_mib - before
         alive = server.alive
-    served = sum(one.status == 200 for one in others)
-    p99 = float(np.quantile([one.ms for one in others], 0.99))
+    served, p99 = _served(others)
     return Row(
         "clients that never read",
         f"{_UNREAD} connections ask for up to {_PIPELINED} arrays of {_UNREAD_ARRAY} each and read nothing",

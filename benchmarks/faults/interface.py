@@ -10,11 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.faults.client import Answer, Client
 from benchmarks.serving.material import environment, tollgate_command
-from benchmarks.serving.process import NotRunError, finished
+from benchmarks.serving.process import finished
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.config import ServeConfig
 from tollgate.errors import EXIT_UNAVAILABLE
-from tollgate.serve.openapi import public_document
 
 DEFAULT_DEADLINE_MS = 50
 NO_DEADLINE_MS = 20_000  # where answers are compared, a busy machine must not turn one into a degraded one
@@ -25,31 +24,26 @@ LEDGER_FAILED, OVERLOADED = "ledger_failed", "overloaded"
 DAMAGED_BUNDLE = "damaged_bundle"
 REBUILT = "rebuild the state from the ledger"
 BREAKER = "tollgate_model_breaker_open"
-HAS_INTERNAL = "internal_port" in ServeConfig.__struct_fields__
 _COMMAND_LIMIT_S = 60.0
-NO_INTERNAL = "this server has no internal port"
 
 
 def serve_command(config: Path, port: int, internal_port: int) -> list[str]:
     """Return the command that serves on two ports of the loopback interface."""
-    internal = ["--internal-port", str(internal_port)] if HAS_INTERNAL else []
-    return tollgate_command("serve", "--config", str(config), "--port", str(port), *internal)
+    ports = ["--port", str(port), "--internal-port", str(internal_port)]
+    return tollgate_command("serve", "--config", str(config), *ports)
 
 
 def serve_table(**wanted: int | str) -> str:
-    """Return the settings of [serve] that this server knows, as TOML."""
-    known = {name: value for name, value in wanted.items() if name in ServeConfig.__struct_fields__}
-    return "".join(f"{name} = {msgspec.json.encode(value).decode()}\n" for name, value in known.items())
+    """Return settings of [serve], as TOML."""
+    return "".join(f"{name} = {msgspec.json.encode(value).decode()}\n" for name, value in wanted.items())
 
 
 def api_key(config: Path, name: str, rate_per_s: int) -> dict[str, str]:
-    """Return the header of a new API key in a ledger; none where the server knows no keys.
+    """Return the header of a new API key in a ledger.
 
     Raises:
         NotRunError: It could not be made.
     """
-    if not HAS_INTERNAL:
-        return {}
     options = ["--name", name, "--scope", "score", "--rate", str(rate_per_s), "--by", "operator"]
     command = tollgate_command("keys", "create", *options, "--config", str(config))
     key = finished(command, "'tollgate keys create'", _COMMAND_LIMIT_S, environment()).strip()
@@ -84,23 +78,13 @@ def metric(internal: Client, name: str) -> float | None:
 
 
 def promote(internal: Client, bundle_id: str) -> Answer:
-    """Ask a running server to make a bundle its champion.
-
-    Raises:
-        NotRunError: It has no internal port.
-    """
-    if not HAS_INTERNAL:
-        raise NotRunError(NO_INTERNAL)
+    """Ask a running server to make a bundle its champion."""
     return internal.send("PUT", "/champion", msgspec.json.encode({"bundle": bundle_id}))
 
 
-def document(internal: Client, bundle: Bundle) -> dict[str, Any]:
-    """Return the OpenAPI document of the public port: what the server shows, or where it shows none, what it would."""
-    if HAS_INTERNAL:
-        body = internal.get("/openapi.json").body
-    else:
-        body = public_document(bundle.manifest.schema_, bundle.manifest.money, ServeConfig())
-    found: dict[str, Any] = msgspec.json.decode(body)
+def document(internal: Client) -> dict[str, Any]:
+    """Return the OpenAPI document of the public port."""
+    found: dict[str, Any] = msgspec.json.decode(internal.get("/openapi.json").body)
     return found
 
 

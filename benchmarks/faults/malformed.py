@@ -12,7 +12,7 @@ from schemathesis import GenerationMode
 from benchmarks.faults import interface
 from benchmarks.faults.client import BrokenError, Client
 from benchmarks.faults.fuzz import DEEP, malformed
-from benchmarks.faults.ground import BUNDLES, SEED, Ground
+from benchmarks.faults.ground import SEED, Ground
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
 
@@ -63,7 +63,7 @@ def bad_inputs(ground: Ground, sizes: Sizes) -> Row:
         if sizes.generated:
             ground.say(f"{sizes.generated:,} malformed bodies of schemathesis")
             internal = server.internal()
-            document = interface.document(internal, interface.champion(folder / BUNDLES))
+            document = interface.document(internal)
             internal.close()
             _generated(document, server, count, sizes.generated)
         same = server.alive and server.pid == pid

@@ -14,7 +14,6 @@ from benchmarks.faults.client import Answer
 from benchmarks.faults.ground import BUNDLES, SEED, Ground, Source
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
-from benchmarks.serving.process import NotRunError
 from tollgate.bundle import MODEL
 
 TAKES_MS = 300.0
@@ -28,8 +27,6 @@ _MS = 1e3
 
 def slow_model(ground: Ground, _sizes: Sizes) -> Row:
     """Promote a slow bundle while the server decides, and then a quick one."""
-    if not interface.HAS_INTERNAL:
-        raise NotRunError(interface.NO_INTERNAL)
     folder = ground.folder("slow-model", deadline_ms=interface.DEFAULT_DEADLINE_MS)
     registry = folder / BUNDLES
     good = interface.champion(registry)

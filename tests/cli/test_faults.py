@@ -6,7 +6,6 @@ import pytest
 from benchmarks.faults.artifacts import bundle_at_start, snapshot
 from benchmarks.faults.connections import half_closed
 from benchmarks.faults.ground import Ground, array_of
-from benchmarks.faults.interface import HAS_INTERNAL
 from benchmarks.faults.killed import kill
 from benchmarks.faults.ledger import locked
 from benchmarks.faults.malformed import bad_inputs
@@ -57,7 +56,6 @@ def test_malformed_bodies_end_no_process_and_cause_no_error_of_its_own(ground):
     held(bad_inputs(ground, SHORT))
 
 
-@pytest.mark.xfail(not HAS_INTERNAL, reason="uvicorn drops a half-closed connection")
 def test_a_client_that_shuts_its_writing_side_is_answered(ground):
     """Half-closed connections are legal TCP, and some proxies make them."""
     held(half_closed(ground, SHORT))
