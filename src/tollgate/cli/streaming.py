@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import re
@@ -63,7 +62,6 @@ def stream(config: Path | None, bundle: str | None, internal_port: int | None, s
         server = Server(
             (Port(asynchronous(internal.respond), limits.internal_host, port),), id_prefix=f"{secrets.token_hex(4)}-"
         )
-        gc.freeze()  # what is loaded stays; to look through it again and again is a tail latency
 
         def announce(url: str) -> None:
             OUT.print(f"streaming {kafka.topics.transactions} from {kafka.bootstrap}", soft_wrap=True, highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 
 from tollgate import __version__
@@ -15,13 +14,11 @@ from tollgate.serve.accounting import account
 from tollgate.serve.app import PredictApp
 from tollgate.serve.batcher import Batcher, Job
 from tollgate.serve.canary import Canary
+from tollgate.serve.companions import Companions
 from tollgate.serve.health import Health
 from tollgate.serve.metrics import Metrics
 from tollgate.serve.snapshots import Snapshots
 from tollgate.serve.succession import Succession
-from tollgate.steps import Steps
-
-GC_THRESHOLDS = (20_000, 20, 50)  # new objects, and how many young collections until an older generation's turn
 
 
 class Service:
@@ -50,11 +47,10 @@ class Service:
             clock_us: Microseconds since 1970-01-01 UTC.
             clock_s: A clock that runs on: `time.monotonic`.
         """
-        self._succession = succession
-        self._snapshots = snapshots
         self.batcher = Batcher(scorer, limits.max_waiting, self._count)
-        self.canary = Canary(self.batcher, clock_s, limits.deadline_s)
-        self.health = Health(scorer, ledger, self.canary, lambda: self.batcher.waiting, clock_us)
+        canary = Canary(self.batcher, clock_s, limits.deadline_s)
+        self._companions = Companions(canary, succession, snapshots)
+        self.health = Health(scorer, ledger, canary, lambda: self.batcher.waiting, clock_us)
         self.metrics = Metrics(__version__, self.health.readings)
         self.app = PredictApp(
             reader, self.batcher, self.health, lambda: succession.keys, self.metrics, limits, clock_us, clock_s
@@ -64,31 +60,16 @@ class Service:
         """Start to recover the feature state and then to decide, in the running loop."""
         loop = asyncio.get_running_loop()
         self.batcher.start()
-        self.batcher.between(_settle)
-        self.canary.start()
 
         def hand_over(job: Job) -> None:
             loop.call_soon_threadsafe(self.batcher.between, job)
 
-        self._succession.start(hand_over)
-        if self._snapshots is not None:
-            self._snapshots.start()
+        self._companions.start(self.batcher.between, hand_over)
 
     async def stop(self) -> None:
         """Decide what is waiting, save the feature state, and stop."""
-        await asyncio.to_thread(self._succession.stop)
-        self.canary.stop()
-        if self._snapshots is not None:
-            await self._snapshots.stop()
+        await self._companions.stop()
         await self.batcher.stop()
 
     def _count(self, decided: Decided) -> None:
         account(self.metrics, decided)
-
-
-def _settle(_scorer: Scorer) -> Steps[None]:
-    """Spare the collector what is there once all is loaded: looking through it again and again was half of the p99."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-    yield from ()

@@ -12,6 +12,7 @@ from tollgate import __version__
 from tollgate.scorer import Decided
 from tollgate.serve.accounting import account
 from tollgate.serve.canary import Canary
+from tollgate.serve.companions import Companions
 from tollgate.serve.health import Health
 from tollgate.serve.metrics import Metrics
 from tollgate.serve.snapshots import Snapshots
@@ -44,29 +45,22 @@ class StreamService:
             clock_us: Microseconds since 1970-01-01 UTC.
             clock_s: A clock that runs on: `time.monotonic`.
         """
-        self._succession = succession
-        self._snapshots = snapshots
         measures = Measures()
         self.worker = StreamWorker(parts, measures, stopping, self._count, _end_process, clock_s, clock_us)
-        self.canary = Canary(self.worker, clock_s, deadline_s)
-        self.health = Health(parts.scorer, parts.ledger, self.canary, lambda: self.worker.waiting, clock_us)
+        canary = Canary(self.worker, clock_s, deadline_s)
+        self._companions = Companions(canary, succession, snapshots)
+        self.health = Health(parts.scorer, parts.ledger, canary, lambda: self.worker.waiting, clock_us)
         self.metrics = Metrics(__version__, self.health.readings)
         measures.register(self.metrics.registry)
 
     async def start(self) -> None:
         """Start to recover the feature state and then to decide."""
         self.worker.start()
-        self.canary.start()
-        self._succession.start(self.worker.between)
-        if self._snapshots is not None:
-            self._snapshots.start()
+        self._companions.start(self.worker.between, self.worker.between)
 
     async def stop(self) -> None:
         """Finish the batch at hand, commit it, save the feature state, and stop."""
-        await asyncio.to_thread(self._succession.stop)
-        self.canary.stop()
-        if self._snapshots is not None:
-            await self._snapshots.stop()
+        await self._companions.stop()
         await asyncio.to_thread(self.worker.stop)
 
     def _count(self, decided: Decided) -> None:

@@ -20,7 +20,8 @@ from tollgate.errors import StreamError, TollgateError
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
 from tollgate.scorer import Decided, Scorer
-from tollgate.steps import Steps, run
+from tollgate.serve.batcher import Job
+from tollgate.steps import run
 from tollgate.stream.letters import alert, dead_letter
 from tollgate.stream.measures import Measures
 from tollgate.stream.outbox import Outbox
@@ -33,8 +34,6 @@ LOG = logging.getLogger(__name__)
 RETRY_S = 1.0  # between attempts: a broker or a disk may come back
 LAG_EVERY_S = 1.0
 _HELD = (Outcome.REVIEW, Outcome.BLOCK)
-
-Job = Callable[[Scorer], Steps[None]]
 
 
 class _Answer(msgspec.Struct, frozen=True):
