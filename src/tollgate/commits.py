@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.errors import LedgerError
-from tollgate.ledger import Group, Ledger
-
-RECORDED = "known_transaction"  # the ledger's code for a group whose ids it has
+from tollgate.ledger import KNOWN_TRANSACTION, Group, Ledger
 
 Hashes = NDArray[np.uint64]
 
@@ -83,7 +81,7 @@ class Commits:
                 # A ledger that failed to say that a group is durable may hold it all the same: then it is looked for.
                 self._ledger.append(first.group, None if first.refused else first.hashes)
             except LedgerError as error:
-                if error.code != RECORDED or not first.refused:
+                if error.code != KNOWN_TRANSACTION or not first.refused:
                     first.refused = True
                     raise
             self._waiting.popleft()

@@ -152,12 +152,11 @@ class Judge:
         verdict = self.policy.judge(batch, features, scores, now_us)
         reasons = dict(verdict.reasons)
         if degraded:
-            unscored = np.flatnonzero(np.isnan(scores)).tolist()
             code = list(degraded)[-1]  # of those that were not late
-            for row in unscored:
+            for row in verdict.degraded.nonzero()[0].tolist():
                 why = DEADLINE if late is not None and late[row] else code
                 reasons[row] = (*reasons.get(row, ()), self.policy.without_score(why))
-        held = ((verdict.outcomes > 0) & ~np.isnan(scores)).nonzero()[0]
+        held = ((verdict.outcomes > 0) & ~verdict.degraded).nonzero()[0]
         explaining_s = 0.0
         if held.size:
             explaining_s = yield from self._explain(features, scores, verdict.outcomes, held, reasons, ends)

@@ -56,8 +56,9 @@ class RowCodec:
         Raises:
             InputError: The body is not JSON, a field is missing, unknown or of a wrong type, or there are too many.
         """
-        many = body.lstrip()[:1] == b"["
-        rows = _checked(self._many, body) if many else [_checked(self._one, body)]
+        if body.lstrip()[:1] != b"[":
+            return False, [self.decode_one(body)]
+        rows = _checked(self._many, body)
         if most is not None and len(rows) > most:
             raise TooLargeError(
                 "too_many",
@@ -66,7 +67,7 @@ class RowCodec:
         for field in self._ignored:
             for row in rows:
                 setattr(row, field, None)
-        return many, rows
+        return True, rows
 
     def decode_one(self, body: bytes) -> Row:
         """Return the row in a JSON body that is one object, as `decode` does."""

@@ -123,9 +123,8 @@ class Scorer:
             LOG.warning("the challenger %s has lost its features and is scored no more", self.shadow.bundle)
             self.shadow = None
         arrivals = self._recovery.recover(progress)
-        arrivals.observe(
-            self._admission.admit([]).batch
-        )  # compiled, or read from a cache, before somebody waits for it
+        # Compiled, or read from a cache, before somebody waits for it.
+        arrivals.observe(self._admission.admit([]).batch)
         *outcomes, self.degraded = self._ledger.outcomes()
         self.counts = dict(zip(Outcome, outcomes, strict=True))
         self._arrivals = arrivals

@@ -102,7 +102,7 @@ def _card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumber
 
 def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
     def policy(bundle: Bundle, standing: Standing) -> Policy:
-        return policy_of(bundle, standing.entries, standing.rules, key)
+        return policy_of(bundle, reader, standing.entries, standing.rules)
 
     def recovery(bundle: Bundle, ledger: Ledger) -> Recovery:
         plan = plan_of(bundle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,16 +22,17 @@ from tollgate.cli.wiring import (
     BundleOption,
     ConfigOption,
     hash_key,
+    lists_of,
     now_us,
     open_bundle,
     open_config,
+    open_file,
     plan_of,
     policy_of,
     progress_bar,
     report_rejected,
     rule_set_of,
     runtime_of,
-    say_unread,
     score_of,
 )
 from tollgate.config import Config
@@ -40,11 +40,8 @@ from tollgate.control import AuditRecord
 from tollgate.errors import EXIT_PARTIAL, ConfigError
 from tollgate.features import FeatureEngine
 from tollgate.files import Rejected, TransactionFile
-from tollgate.frame import LabelFields
-from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.ledger.controls import Controls
-from tollgate.lists import Lists
 from tollgate.policy import Policy
 from tollgate.rules import RuleMode, RuleSet, compile_rules, read_rules
 
@@ -119,9 +116,9 @@ def run_backtest(
     rule_set, manifest = read_rules(file), replay.bundle.manifest
     compiled = compile_rules(rule_set, plan_of(replay.bundle))
     with Controls(settings.ledger.url) as controls, progress_bar() as progress:
-        before = policy_of(replay.bundle, controls.entries(), controls.rules(), replay.key)
-        lists = Lists.of(controls.entries(), manifest.schema_, partial(entity_key, key=HashKey.of(replay.key)))
-        after = Policy(manifest.policy, compiled, lists)
+        entries = controls.entries()
+        before = policy_of(replay.bundle, replay.reader, entries, controls.rules())
+        after = Policy(manifest.policy, compiled, lists_of(entries, replay.reader))
         training = (manifest.training.start_us, manifest.training.end_us)
         found = backtest(replay.rows(progress), compiled, before, after, training, manifest.money.scale)
         controls.note(
@@ -191,19 +188,15 @@ class _Replay:
     """A file, and the bundle through whose features and model it goes."""
 
     bundle: Bundle
-    key: bytes
+    reader: TransactionReader
     file: TransactionFile
     rejected: list[Rejected]
 
     @staticmethod
     def of(settings: Config, bundle_id: str | None, data: Path, *, labelled: bool = False) -> _Replay:
-        bundle, key = open_bundle(settings, bundle_id), hash_key()
-        reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, key)
-        label = settings.label
-        fields = LabelFields(label.source, label.available_from, label.delay_us) if labelled else None
-        file = TransactionFile(data, reader, fields, sort=settings.files.sort)
-        say_unread(file)
-        return _Replay(bundle, key, file, [])
+        bundle = open_bundle(settings, bundle_id)
+        reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
+        return _Replay(bundle, reader, open_file(data, settings, reader, labelled=labelled), [])
 
     def rows(self, progress: Progress) -> Iterator[Scored]:
         task = progress.add_task(f"replaying {self.file.path.name}", total=self.file.rows)

@@ -19,16 +19,16 @@ from tollgate.cli.wiring import (
     judge_of,
     open_bundle,
     open_config,
+    open_file,
     plan_of,
     policy_now,
     progress_bar,
     report_rejected,
-    say_unread,
 )
 from tollgate.decision import Mode, Outcome
 from tollgate.errors import EXIT_PARTIAL, ConfigError, InputError
 from tollgate.features import FeatureEngine
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected
 from tollgate.intake import TransactionReader
 from tollgate.judge import MODEL, Judgement
 from tollgate.steps import run
@@ -60,12 +60,10 @@ def score(
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     manifest = chosen.manifest
-    key = hash_key()
-    reader = TransactionReader(manifest.schema_, manifest.money, key)
-    file = TransactionFile(data, reader, sort=settings.files.sort)
-    say_unread(file)
+    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+    file = open_file(data, settings, reader)
     engine = FeatureEngine(plan_of(chosen))
-    judge = judge_of(chosen, policy_now(settings, chosen, key))
+    judge = judge_of(chosen, policy_now(settings, chosen, reader))
     frames: list[pl.DataFrame] = []
     rejected: list[Rejected] = []
     counts: Counter[str] = Counter()

@@ -17,12 +17,13 @@ from tollgate.cli.wiring import (
     ERR,
     OUT,
     features_of,
-    judge_of,
     open_bundle,
     open_config,
     open_labelled,
     plan_of,
     report_rejected,
+    runtime_of,
+    score_of,
 )
 from tollgate.config import Config
 from tollgate.dataset import Window
@@ -111,7 +112,7 @@ def evaluate(data: Path, config_path: Path | None, bundle_id: str | None) -> Non
     prepared = prepare(file, plan, config)
     parts = prepared.parts
     say_split(parts)
-    scores = {title_of(bundle.manifest.train.model): judge_of(bundle).score(parts.test.features)[0]}
+    scores = {title_of(bundle.manifest.train.model): score_of(bundle, runtime_of(bundle))(parts.test.features)[0]}
     config = msgspec.structs.replace(
         config,
         train=bundle.manifest.train,

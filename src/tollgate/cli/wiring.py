@@ -7,7 +7,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +29,6 @@ from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
 from tollgate.files import Rejected, TransactionFile, rejected_line
 from tollgate.frame import LabelFields
-from tollgate.hashing import HashKey, entity_key
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats, Judge
 from tollgate.ledger.controls import Controls
@@ -101,18 +99,17 @@ def features_of(config: Config) -> FeaturePlan:
 def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, TransactionReader]:
     """Open a file of transactions with labels, and say which of its columns nothing reads."""
     reader = TransactionReader(config.table, config.money, hash_key())
+    return open_file(path, config, reader, labelled=True), reader
+
+
+def open_file(path: Path, config: Config, reader: TransactionReader, *, labelled: bool = False) -> TransactionFile:
+    """Open a file of transactions, and name the columns that nothing reads: a typing error in a mapping shows here."""
     label = config.label
-    file = TransactionFile(
-        path, reader, LabelFields(label.source, label.available_from, label.delay_us), sort=config.files.sort
-    )
-    say_unread(file)
-    return file, reader
-
-
-def say_unread(file: TransactionFile) -> None:
-    """Name the columns of a file that nothing reads: a typing error in a mapping shows here."""
+    fields = LabelFields(label.source, label.available_from, label.delay_us) if labelled else None
+    file = TransactionFile(path, reader, fields, sort=config.files.sort)
     if file.unread:
         ERR.print(f"[dim]{escape(file.path.name)}: columns that are not read: {escape(', '.join(file.unread))}[/dim]")
+    return file
 
 
 def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
@@ -128,17 +125,17 @@ def plan_of(bundle: Bundle) -> FeaturePlan:
 
 def policy_of(
     bundle: Bundle,
-    entries: Sequence[ListEntry] = (),
-    rules: bytes | None = None,
-    key: bytes | None = None,
+    reader: TransactionReader,
+    entries: Sequence[ListEntry],
+    rules: bytes | None,
 ) -> Policy:
     """Return a bundle's thresholds with lists and rules.
 
     Args:
         bundle: Whose thresholds and features.
+        reader: Hashes the ids of list entries as those of transactions.
         entries: Of lists.
-        rules: A rule set, JSON.
-        key: What entity ids are hashed under, where there are entries.
+        rules: A rule set, JSON; None before there is one.
 
     Raises:
         ConfigError: The rules do not fit the bundle.
@@ -151,20 +148,21 @@ def policy_of(
             f"the published rules do not fit bundle {bundle.id}: {error.message}; change them with 'tollgate rules "
             "publish', or give the bundle the feature",
         ) from None
-    lists = None
-    if entries:
-        assert key is not None
-        lists = Lists.of(entries, bundle.manifest.schema_, partial(entity_key, key=HashKey.of(key)))
-    return Policy(bundle.manifest.policy, compiled, lists)
+    return Policy(bundle.manifest.policy, compiled, lists_of(entries, reader))
 
 
-def policy_now(config: Config, bundle: Bundle, key: bytes) -> Policy:
+def lists_of(entries: Sequence[ListEntry], reader: TransactionReader) -> Lists:
+    """Return list entries as the batches of a reader are looked up in them."""
+    return Lists.of(entries, reader.schema, reader.read_entity)
+
+
+def policy_now(config: Config, bundle: Bundle, reader: TransactionReader) -> Policy:
     """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
     ledger = make_url(config.ledger.url).database
     if ledger is None or not Path(ledger).is_file():
         return Policy(bundle.manifest.policy)
     with Controls(config.ledger.url) as controls:
-        return policy_of(bundle, controls.entries(), controls.rules(), key)
+        return policy_of(bundle, reader, controls.entries(), controls.rules())
 
 
 def rule_set_of(document: bytes | None) -> RuleSet:
@@ -172,8 +170,8 @@ def rule_set_of(document: bytes | None) -> RuleSet:
     return RuleSet() if document is None else parse_rules(document, "the published rules")
 
 
-def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
-    """Return a bundle at work, warmed up; with its thresholds alone where no policy is given."""
+def judge_of(bundle: Bundle, policy: Policy) -> Judge:
+    """Return a bundle at work, warmed up."""
     manifest = bundle.manifest
     runtime = runtime_of(bundle)
     score = score_of(bundle, runtime)
@@ -189,7 +187,7 @@ def judge_of(bundle: Bundle, policy: Policy | None = None) -> Judge:
     )
     typical = manifest.typical[None]
     canary = (typical, float(score(typical)[0][0]))
-    return Judge(bundle.id, score, policy or policy_of(bundle), explainer, Breaker(time.monotonic), canary)
+    return Judge(bundle.id, score, policy, explainer, Breaker(time.monotonic), canary)
 
 
 def runtime_of(bundle: Bundle) -> OnnxRuntime:

@@ -22,6 +22,7 @@ from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
 from tollgate.ledger.stretches import gap, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
 
+KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that is recorded
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
 _SCANNED_GROUPS = 4096  # whose hashes are read at a time
 
@@ -335,7 +336,7 @@ class Ledger:
         known = self._find(ids, hashes)
         if known or len(set(ids)) != len(ids):
             which = next(one for i, one in enumerate(ids) if one in known or one in ids[:i])
-            raise LedgerError("known_transaction", f"expected new transactions, but {which!r} was recorded before")
+            raise LedgerError(KNOWN_TRANSACTION, f"expected new transactions, but {which!r} was recorded before")
         self._index().check_room(len(ids))
         return hashes
 
