@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 from cli.running import tollgate
 
@@ -29,3 +30,19 @@ def workspace(trained, tmp_path):
     """A copy of it that a test may change."""
     shutil.copytree(trained, tmp_path / "work")
     return tmp_path / "work"
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Runs a command of an app in a folder of its own; errors are raised as the command line's end sees them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def one(app, *arguments, expect=0):
+        done = CliRunner().invoke(app, arguments)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        assert done.exit_code == expect, done.output
+        return done
+
+    return one
