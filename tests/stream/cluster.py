@@ -5,12 +5,13 @@ import json
 import time
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tollgate.config import StreamConfig, TopicsConfig
 
 LIMIT_S = 40.0
+NOT_YET = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
 _NUMBERS = itertools.count(1)
 
 
@@ -75,7 +76,19 @@ class Cluster:
             parts = (
                 consumer.list_topics(settings.topics.transactions, 10).topics[settings.topics.transactions].partitions
             )
-            found = consumer.committed([TopicPartition(settings.topics.transactions, part) for part in parts], 10)
+            found = patiently(consumer, [TopicPartition(settings.topics.transactions, part) for part in parts])
             return {one.partition: max(one.offset, 0) for one in found}
         finally:
             consumer.close()
+
+
+def patiently(consumer, parts):
+    """Return what the group committed; the broker makes a group's coordinator at the first question and refuses it."""
+    until = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return consumer.committed(parts, 10)
+        except KafkaException as error:
+            if error.args[0].code() not in NOT_YET or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
