@@ -15,7 +15,6 @@ _END = b"\r\n\r\n"
 _LENGTH, _RETRY = b"content-length:", b"retry-after:"
 _TURN_S = 0.001  # between looks at what is due
 _GRACE_S = 10.0  # after the last request, for answers
-_SAMPLE_S = 0.5
 
 
 class Seen(NamedTuple):
@@ -39,13 +38,11 @@ class Flooded(NamedTuple):
         seen: Of each request that was sent.
         held_back: Requests that were due while all connections were busy, and were never sent.
         seconds: Of sending.
-        samples: What `sample` returned, twice a second.
     """
 
     seen: list[Seen]
     held_back: int
     seconds: float
-    samples: list[float]
 
 
 class _Connection(asyncio.Protocol):
@@ -90,7 +87,6 @@ async def _flood(
     connections: int,
     seconds: float,
     rate: float | None,
-    sample: Callable[[], float],
 ) -> Flooded:
     loop = asyncio.get_running_loop()
     seen: list[Seen] = []
@@ -102,7 +98,6 @@ async def _flood(
     free.extend(opened)
     begun = perf_counter()
     due = sent = held_back = 0
-    samples: list[float] = []
     while (now := perf_counter() - begun) < seconds:
         due = len(free) + sent if rate is None else int(now * rate)
         while sent + held_back < due:
@@ -112,8 +107,6 @@ async def _flood(
             at = begun + now if rate is None else begun + (sent + held_back) / rate
             free.pop().send(body(), at)
             sent += 1
-        if now > len(samples) * _SAMPLE_S:
-            samples.append(sample())
         await asyncio.sleep(0 if rate is None else _TURN_S)
     spent = perf_counter() - begun
     until = perf_counter() + _GRACE_S
@@ -122,7 +115,7 @@ async def _flood(
     for one in opened:
         one.transport.abort()
     await asyncio.sleep(0)
-    return Flooded(seen, held_back, spent, samples)
+    return Flooded(seen, held_back, spent)
 
 
 def flood(
@@ -131,7 +124,6 @@ def flood(
     connections: int,
     seconds: float,
     rate: float | None = None,
-    sample: Callable[[], float] = lambda: 0.0,
 ) -> Flooded:
     """Load a server and return what came of it.
 
@@ -141,6 +133,5 @@ def flood(
         connections: Requests on their way at most.
         seconds: For how long.
         rate: Requests a second, due whatever the server does; None sends the next when an answer has come.
-        sample: Called twice a second.
     """
-    return uvloop.run(_flood(port, body, connections, seconds, rate, sample))
+    return uvloop.run(_flood(port, body, connections, seconds, rate))

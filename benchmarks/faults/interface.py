@@ -54,7 +54,13 @@ class Health(msgspec.Struct, frozen=True):
     """What GET /health says of counts."""
 
     ledger_transactions: int
+    ledger_index_bytes: int
     features: dict[str, Any] = {}
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of what is kept of the transactions that were decided: histories, and ids."""
+        return int(self.features.get("state_bytes", 0)) + self.ledger_index_bytes
 
     @property
     def observed(self) -> int:

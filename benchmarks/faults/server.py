@@ -18,7 +18,7 @@ READY_LIMIT_S = 90.0
 COMPILE_LIMIT_S = 300.0
 _PAUSE_S, _PROBE_LIMIT_S = 0.05, 5.0
 _LOG_TAIL = 500  # last characters
-_MIB = 1 << 20
+_KIB_IN_MIB = 1 << 10
 
 
 class Server:
@@ -97,9 +97,9 @@ class Server:
 
     @property
     def memory_mib(self) -> float:
-        """Resident memory."""
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
+        """Resident memory, without the pages of files that are mapped: those are the system's to take back."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")) / _KIB_IN_MIB
 
     def client(self, limit_s: float = LIMIT_S, headers: Mapping[str, str] | None = None) -> Client:
         """Return a new client of the public port."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tollgate.errors import CapacityError
 from tollgate.features import kernel
-from tollgate.features.heap import COUNT, FREED, LATE, TOP, new_meta, reserve
+from tollgate.features.heap import COUNT, FREED, LATE, TOP, index_bytes, new_meta, reserve
 from tollgate.features.layout import MAX_LAG
 from tollgate.features.plan import FeaturePlan
 from tollgate.transaction import Batch
@@ -85,6 +85,11 @@ class FeatureEngine:
     def state_bytes(self) -> int:
         """How many bytes of records and events are in use, or were and wait to be used again."""
         return int(self._meta[TOP]) * 8
+
+    @property
+    def index_bytes(self) -> int:
+        """How many bytes the index of entities takes at most."""
+        return index_bytes(self._meta)
 
     def observe(self, batch: Batch) -> NDArray[np.float64]:
         """Compute the features of N transactions in arrival order, each before it is applied itself.

@@ -25,6 +25,7 @@ FIRST_LEVEL = 10
 MAX_TABLES = 62
 _MOVED_PER_INSERT = 8  # a level is emptied long before the next one is full
 NO_MIGRATION = -1
+_SLOT_BYTES = 16
 _MAP_NORESERVE = 0x4000  # of Linux; Python's mmap names it from 3.13 on
 
 _MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -84,6 +85,11 @@ def new_meta(tables: int) -> np.ndarray:
     meta[LEVEL], meta[CURSOR], meta[TOP] = FIRST_LEVEL, NO_MIGRATION, 1  # word 0 stays unused: 0 means none
     meta[CLOCK] = np.iinfo(np.int64).min
     return meta
+
+
+def index_bytes(meta: np.ndarray) -> int:
+    """Return the most memory that an index with this bookkeeping takes; the levels that it has left keep theirs."""
+    return (2 << int(meta[LEVEL])) * _SLOT_BYTES
 
 
 @numba.njit(inline="always")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.errors import LedgerError
-from tollgate.features.heap import COUNT, FIRST_LEVEL, LEVEL, new_meta, reserve
+from tollgate.features.heap import COUNT, FIRST_LEVEL, LEVEL, index_bytes, new_meta, reserve
 from tollgate.hashing import HashKey, text_hashes
 from tollgate.ledger.lookup import add, look_up
 
@@ -47,6 +47,11 @@ class Identities:
 
     def __len__(self) -> int:
         return int(self._meta[COUNT])
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes it takes at most."""
+        return index_bytes(self._meta)
 
     def find(self, hashes: Hashes) -> Numbers:
         """Return the arrival numbers of candidates, int64 (N,), for hashes uint64 (N,); NOT_THERE where none is."""

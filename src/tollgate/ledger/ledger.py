@@ -141,6 +141,11 @@ class Ledger:
         return self._last
 
     @property
+    def index_bytes(self) -> int:
+        """How much memory the index of ids takes at most; 0 where there is none yet."""
+        return 0 if self._identities is None else self._identities.bytes
+
+    @property
     def labels(self) -> int:
         """How many labels it holds."""
         with reading(self.engine) as connection:

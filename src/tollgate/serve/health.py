@@ -59,8 +59,9 @@ class Health:
             waiting=self._waiting(),
             late_events=0 if engine is None else engine.late,
             entities=0 if engine is None else engine.entities,
-            state_bytes=0 if engine is None else engine.state_bytes,
+            state_bytes=0 if engine is None else engine.state_bytes + engine.index_bytes,
             ledger_transactions=self._ledger.transactions,
+            ledger_index_bytes=self._ledger.index_bytes,
             canary_age_s=self._canary.age_s,
         )
 
@@ -96,6 +97,7 @@ class Health:
             "shadow": None if scorer.shadow is None else scorer.shadow.bundle,
             "uptime_s": (self._clock_us() - self._started_us) // 1_000_000,
             "ledger_transactions": now.ledger_transactions,
+            "ledger_index_bytes": now.ledger_index_bytes,
             "decisions": {outcome.value: count for outcome, count in scorer.counts.items()},
             "degraded": scorer.degraded,
             "breaker_open": now.breaker_open,

@@ -54,6 +54,7 @@ class Readings(NamedTuple):
     entities: int = 0
     state_bytes: int = 0
     ledger_transactions: int = 0
+    ledger_index_bytes: int = 0
     canary_age_s: float | None = None
 
 
@@ -183,8 +184,9 @@ class _State(Collector):
             ("model_breaker_open", "Whether the model is left alone: 1 or 0.", now.breaker_open),
             ("waiting_transactions", "Admitted and not answered yet.", now.waiting),
             ("entities", "Entities in the feature state.", now.entities),
-            ("state_bytes", "Memory of the feature state.", now.state_bytes),
+            ("state_bytes", "Memory of the feature state and its index.", now.state_bytes),
             ("ledger_transactions", "Transactions in the ledger.", now.ledger_transactions),
+            ("ledger_index_bytes", "Memory of the index of ids.", now.ledger_index_bytes),
             ("canary_age_seconds", "Since the canary transaction was last scored.", now.canary_age_s),
         )
         for name, text, value in gauges:
