@@ -165,14 +165,14 @@ class FrameColumns:
         if column.kind is Kind.TIMESTAMP:
             return self._times(name, column, source)
         series = self._series(source)
-        result = series.cast(pl.Float64, strict=False).to_numpy().copy() if series.dtype.is_numeric() else None
-        if result is None:
+        if series.dtype.is_numeric() or (series.dtype == pl.Boolean and column.kind is Kind.FLAG):
+            result = series.cast(pl.Float64, strict=False).to_numpy().copy()
+            limit = 90.0 if column.kind is Kind.LOCATION else math.inf
+            fine = np.isin(result, (0.0, 1.0)) if column.kind is Kind.FLAG else np.abs(result) < limit
+            suspect = np.flatnonzero(~(fine | np.isnan(result)))
+        else:
             result = np.full(len(series), math.nan)
             suspect = np.arange(len(series))
-        else:
-            limit = {Kind.LOCATION: 90.0, Kind.FLAG: 1.0}.get(column.kind, math.inf)
-            fine = np.isnan(result) | (np.abs(result) < limit)
-            suspect = np.flatnonzero(~fine)
         self._each(name, source, series, suspect, read, result)
         return result
 

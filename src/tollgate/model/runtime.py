@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tollgate.errors import ModelError
 
 CPU = ("CPUExecutionProvider",)
-MAX_RUN_ROWS = 4096  # in one call of the model; more are cut, which bounds the memory
+MAX_RUN_ROWS = 512  # in one call of the model; more are cut, so that what is between its layers stays in the caches
 
 _ERROR_LEVEL = 3  # of ONNX Runtime's own log: what matters comes as an exception
 _WARM_UP_ROWS = (1, 8, 64)  # batches of the sizes that live traffic makes
