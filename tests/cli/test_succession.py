@@ -6,33 +6,17 @@ import time
 from itertools import groupby
 from pathlib import Path
 
-import msgspec
 import polars as pl
 import pytest
 
 from cli.running import serving, tollgate
+from cli.variants import other_features, variant
 from tollgate.bundle import MODEL, Registry
 from tollgate.config import PolicyConfig
-from tollgate.duration import DAY_US
 from tollgate.ledger import Ledger
 from tollgate.simulate import payloads
 
 WITHIN_S = 30.0
-
-
-def variant(workspace, **changes):
-    """Store a bundle that is the champion but for some fields of its manifest; return its id."""
-    registry = Registry(workspace / "bundles")
-    champion = registry.load()
-    return registry.store(msgspec.structs.replace(champion.manifest, **changes), {MODEL: champion.read(MODEL)})
-
-
-def other_features(workspace):
-    """Return a plan like the champion's with one shorter window, which needs a state of its own."""
-    plan = msgspec.json.encode(Registry(workspace / "bundles").load().manifest.plan)
-    days_90, days_89 = (b"%d}" % (days * DAY_US) for days in (90, 89))
-    assert days_90 in plan
-    return msgspec.json.decode(plan.replace(days_90, days_89, 1))
 
 
 def bodies(workspace, count):

@@ -15,6 +15,7 @@ from tollgate import __version__
 from tollgate.cli.archive import archive
 from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
+from tollgate.cli.bundles import bundles
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
@@ -133,6 +134,7 @@ def stream(
 
 app.add_typer(features)
 app.command()(archive)
+app.add_typer(bundles)
 app.add_typer(keys)
 app.add_typer(lists)
 app.add_typer(rules)

@@ -1,0 +1,128 @@
+"""`tollgate bundles`: what a person types, and what it changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli.variants import other_features, variant
+from tollgate.bundle import MODEL, Registry
+from tollgate.cli.bundles import bundles
+from tollgate.config import PolicyConfig
+from tollgate.errors import BundleError, ConfigError
+from tollgate.ledger.controls import Controls
+
+
+@pytest.fixture
+def run(workspace, invoke, monkeypatch):
+    """Runs `tollgate bundles` in the folder of a training and returns what it printed."""
+    monkeypatch.chdir(workspace)
+    app = typer.Typer()
+    app.add_typer(bundles)
+    return lambda *arguments, expect=0: invoke(app, "bundles", *arguments, expect=expect).output
+
+
+def registry():
+    return Registry(Path("bundles"))
+
+
+def audited():
+    with Controls("sqlite:///tollgate.db") as controls:
+        return [(one.action, one.actor, one.subject, one.detail) for one in controls.audit()]
+
+
+def damage(bundle_id):
+    path = Path("bundles") / bundle_id / MODEL
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def test_a_promotion_and_a_rollback_move_the_champion_and_are_audited(run, workspace):
+    """Who did it and what decided before are in the audit trail; a promotion of what decides says so."""
+    first = registry().champion()
+    second = variant(workspace, policy=PolicyConfig(review=0.2))
+
+    assert f"{second} decides from now on; before it: {first}" in run("promote", second, "--by", "ana")
+    assert registry().champion() == second
+    assert f"{second} decides already" in run("promote", second, "--by", "ana")
+    assert f"{first} decides from now on; before it: {second}" in run("rollback", "--by", "ben")
+    assert registry().champion() == first
+    promoted = ("champion.promote", "ana", second)
+    assert audited() == [
+        (*promoted, {"before": first}),
+        (*promoted, {"before": second}),
+        ("champion.rollback", "ben", second, {}),
+    ]
+
+
+def test_what_cannot_decide_is_not_promoted(run, workspace):
+    """A bundle that is damaged, or that the published rules do not fit: the champion and the audit trail stay."""
+    first = registry().champion()
+    broken = variant(workspace, policy=PolicyConfig(review=0.2))
+    damage(broken)
+    with pytest.raises(BundleError, match="is not what was stored"):
+        run("promote", broken)
+
+    rule = {"name": "fast", "when": "card_no_such_feature > 1", "outcome": "review"}
+    with Controls("sqlite:///tollgate.db") as controls:
+        controls.put_rules(json.dumps({"rules": [rule]}).encode(), "ana", 1)
+    with pytest.raises(ConfigError, match="the published rules do not fit bundle"):
+        run("promote", variant(workspace, policy=PolicyConfig(review=0.3)))
+    with pytest.raises(BundleError, match="expected the id of a bundle"):
+        run("promote", "0123456789abcdef")
+
+    assert registry().champion() == first
+    assert [action for action, *_ in audited()] == ["rules.publish"]
+
+
+def test_a_list_shows_what_decides_and_what_is_damaged(run, workspace):
+    """The newest comes first; a damaged bundle does not hide the others."""
+    first = registry().champion()
+    made = registry().load().manifest.created_us
+    second = variant(workspace, created_us=made + 60_000_000)
+    third = variant(workspace, created_us=made + 120_000_000)
+    damage(third)
+
+    lines = run("list").splitlines()
+    found = [next(one for one in (first, second, third) if one in line) for line in lines if "│" in line]
+    assert found == [second, first, third]
+    assert "champion" in next(line for line in lines if first in line)
+    assert "damaged_bundle" in next(line for line in lines if third in line)
+    as_json = [json.loads(line) for line in run("list", "--json").splitlines() if line.startswith("{")]
+    assert [(one["id"], one["champion"]) for one in as_json] == [(second, False), (first, True)]
+
+
+def test_verify_ends_with_5_where_a_file_has_changed(run, workspace):
+    """Each bundle gets a line."""
+    good, broken = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))
+    assert run("verify").count(" ok, ") == 2
+    damage(broken)
+    printed = run("verify", expect=5)
+    assert f"{good} ok" in printed
+    assert f"{broken} damaged_bundle" in printed
+    run("verify", good)
+
+
+def test_show_says_what_a_bundle_is(run):
+    """What it was trained on, how it did, and what its files are."""
+    one = registry().load()
+    printed = run("show", one.id)
+    assert f"{one.manifest.metrics['average_precision']:.6g}" in printed
+    assert one.manifest.training.fingerprint in printed
+    assert json.loads(run("show", one.id, "--json"))["trained_on"]["rows"] == one.manifest.training.rows
+
+
+def test_diff_shows_measures_features_and_settings(run, workspace):
+    """What is equal but for the measures is left out."""
+    first = registry().champion()
+    second = variant(
+        workspace, policy=PolicyConfig(review=0.25), plan=other_features(workspace), metrics={"average_precision": 0.5}
+    )
+    found = json.loads(run("diff", first, second, "--json"))
+    assert found["settings"] == {"policy.review": [0.5, 0.25]}
+    assert found["metrics"]["average_precision"] == [registry().load().manifest.metrics["average_precision"], 0.5]
+    assert found["metrics"]["recall"][1] is None
+    assert len(found["changed"]) == 1
+    printed = run("diff", first, second)
+    assert "computed in another way: " + found["changed"][0] in printed
+    assert "policy.review" in printed
