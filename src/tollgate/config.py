@@ -163,6 +163,25 @@ class EvaluateConfig(Section, frozen=True):
         return parse_duration_us(self.lightgbm_search) / SECOND_US
 
 
+class GateConfig(Section, frozen=True):
+    """What a challenger must hold, on the newest mature window, to take the champion's place."""
+
+    min_frauds: Positive = 50  # in the window, and in a slice for it to be looked at
+    min_gain: NotNegative = 0.0  # average precision must grow by more than this
+    max_loss: Share = 0.05  # how far below zero the interval of a difference may reach
+    max_calibration_error: Share = 0.01  # or the champion's, where that is larger
+    max_slice_loss: Share = 0.1  # of recall at the alert budget, in any slice
+    max_slowdown: PositiveFloat = 2.0  # of the model
+    min_resamples: Positive = 200
+
+
+class FeedConfig(Section, frozen=True):
+    """When labels are believed."""
+
+    min_labels: Positive = 50  # of a source, to tell anything
+    max_change: Annotated[float, Meta(gt=1)] = 3.0  # of the odds that a label of a source says fraud
+
+
 class ServeConfig(Section, frozen=True):
     """Limits of the HTTP server. Each has a clear error when it is reached."""
 
