@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tollgate.codec import text_of
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
 from tollgate.intake import TransactionReader, check_unique
+from tollgate.label import Label
 from tollgate.pan import guard, hashed, refusal_of, suspicious
 from tollgate.rows import Row
+from tollgate.schema import TRANSACTION_ID
 from tollgate.transaction import Batch
 
 
@@ -110,6 +114,15 @@ class Admission:
             {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
         )
         return Admitted(batch, bodies, starts, refused)
+
+    def as_recorded(self, label: Label) -> Label:
+        """Return a label with the id under which its transaction is recorded: a raw card number is hashed there."""
+        numbers = self._card_numbers
+        if numbers is None or numbers.key is None or TRANSACTION_ID not in numbers.columns:
+            return label
+        if not guard([label.transaction_id]):
+            return label
+        return msgspec.structs.replace(label, transaction_id=hashed(label.transaction_id, numbers.key))
 
     def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
         """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""
