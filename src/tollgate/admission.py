@@ -61,6 +61,12 @@ class CardNumbers:
     columns: tuple[str, ...]
     key: bytes | None = None
 
+    def as_recorded(self, label: Label) -> Label:
+        """Return a label with the id under which its transaction is recorded: a raw card number is hashed there."""
+        if self.key is None or TRANSACTION_ID not in self.columns or not guard([label.transaction_id]):
+            return label
+        return msgspec.structs.replace(label, transaction_id=hashed(label.transaction_id, self.key))
+
 
 class Admission:
     """Makes batches of submissions."""
@@ -116,13 +122,8 @@ class Admission:
         return Admitted(batch, bodies, starts, refused)
 
     def as_recorded(self, label: Label) -> Label:
-        """Return a label with the id under which its transaction is recorded: a raw card number is hashed there."""
-        numbers = self._card_numbers
-        if numbers is None or numbers.key is None or TRANSACTION_ID not in numbers.columns:
-            return label
-        if not guard([label.transaction_id]):
-            return label
-        return msgspec.structs.replace(label, transaction_id=hashed(label.transaction_id, numbers.key))
+        """Return a label with the id under which its transaction is recorded."""
+        return label if self._card_numbers is None else self._card_numbers.as_recorded(label)
 
     def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
         """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""

@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from tollgate.codec import MAX_TEXT, MAX_TIME_US
-from tollgate.errors import ConflictError, InputError, NotFoundError
+from tollgate.errors import ConflictError, InputError, MalformedError, NotFoundError, TooLargeError
 from tollgate.label import Label, Labelled, LabelResult
 
+MAX_LABELS = 10_000  # in one array
 _LABEL = msgspec.json.Decoder(Label)
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _FIELDS = ", ".join(Label.__struct_fields__)
 
 
@@ -25,6 +27,31 @@ def read_label(body: bytes | msgspec.Raw) -> Label:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError("bad_label", f"expected a label {{{_FIELDS}}}, but: {error}") from None
     return checked(label)
+
+
+def read_labels(body: bytes) -> tuple[bool, list[Label]]:
+    """Return whether a body holds an array of labels, and the labels that it holds.
+
+    Raises:
+        MalformedError: It is no JSON.
+        TooLargeError: There are more than `MAX_LABELS`.
+        InputError: It holds something else; `row` names which of an array.
+    """
+    try:
+        found = _ITEMS.decode(body)
+    except msgspec.ValidationError:
+        return False, [read_label(body)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError("invalid_json", f"expected a label as JSON, or an array of them: {error}") from None
+    if len(found) > MAX_LABELS:
+        raise TooLargeError("too_many", f"expected at most {MAX_LABELS} labels, but got {len(found)}")
+    labels = []
+    for row, one in enumerate(found):
+        try:
+            labels.append(read_label(one))
+        except InputError as error:
+            raise InputError(error.code, error.message, **{**error.where, "row": row}) from None
+    return True, labels
 
 
 def label_of(fields: dict[str, Any]) -> Label:
