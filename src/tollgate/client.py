@@ -49,15 +49,7 @@ _LABELLED = msgspec.json.Decoder(Labelled)
 _ALL_LABELLED = msgspec.json.Decoder(list[Labelled])
 _ERRORS: dict[int, type[TollgateError]] = {
     kind.status: kind
-    for kind in (
-        MalformedError,
-        AuthError,
-        ScopeError,
-        ConflictError,
-        TooLargeError,
-        InputError,
-        CapacityError,
-    )  # fmt: skip
+    for kind in (MalformedError, AuthError, ScopeError, ConflictError, TooLargeError, InputError, CapacityError)
 }
 
 Transaction = Mapping[str, Any]

@@ -20,12 +20,15 @@ def read_label(body: bytes | msgspec.Raw) -> Label:
     """Return the label that JSON holds.
 
     Raises:
-        InputError: It holds none.
+        MalformedError: It is no JSON.
+        InputError: It holds something else.
     """
     try:
         label = _LABEL.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise InputError("bad_label", f"expected a label {{{_FIELDS}}}, but: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedError("invalid_json", f"expected a label {{{_FIELDS}}} as JSON: {error}") from None
     return checked(label)
 
 
@@ -50,7 +53,7 @@ def read_labels(body: bytes) -> tuple[bool, list[Label]]:
         try:
             labels.append(read_label(one))
         except InputError as error:
-            raise InputError(error.code, error.message, **{**error.where, "row": row}) from None
+            raise type(error)(error.code, error.message, **{**error.where, "row": row}) from None
     return True, labels
 
 

@@ -87,6 +87,11 @@ def deciding(
 
 
 def card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumbers | None:
+    """Return what `[serve] pan` says of raw card numbers; None where they are let through.
+
+    Raises:
+        ConfigError: It names a column that is not there, or needs a key that there is none of.
+    """
     if limits.pan == "allow":
         return None
     columns = limits.pan_columns if limits.pan_columns is not None else (TRANSACTION_ID, *schema.entities)

@@ -69,7 +69,7 @@ def label(
                 if error is not None:
                     rejected.append(Rejected(row, one.transaction_id, error))
             progress.advance(task, len(chunk.labels) + len(chunk.rejected))
-    OUT.print(_summary(counts, rejected))
+    OUT.print(_summary(counts))
     some = report_rejected(sorted(rejected, key=lambda one: one.row), data)
     if not any(LabelResult(result).accepted for _, result in counts):
         raise InputError("no_rows", f"no label of {data} could be recorded", file=str(data))
@@ -109,7 +109,7 @@ def _client(url: str) -> Client:
     return Client(url, os.environ.get(API_KEY_VARIABLE), TIMEOUT_S)
 
 
-def _summary(counts: Counts, rejected: Sequence[Rejected]) -> Table:
+def _summary(counts: Counts) -> Table:
     table = Table(title=f"{counts.total()} labels", title_justify="left")
     table.add_column("source")
     for result in LabelResult:
