@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.recording import bodies, body, group, past
+from ledger.recording import bodies, body, group, label, past
 from tollgate.errors import LedgerError
-from tollgate.label import Label, LabelSource
 from tollgate.ledger import Ledger
 from tollgate.ledger import connection as sqlite_connection
 from tollgate.ledger.checkpoint import Checkpoints
@@ -49,11 +48,10 @@ def test_a_lock_of_another_process_is_waited_for_and_then_reported(open_ledger, 
     ledger = open_ledger(url)
     with closing(sqlite3.connect(path_of(url), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        label = Label("a", is_fraud=True, available_us=1, source=LabelSource.ANALYST)
         for write in (
             lambda: ledger.append(group("a")),
-            lambda: ledger.import_history(past("a"), [label]),
-            lambda: ledger.add_labels([label]),
+            lambda: ledger.import_history(past("a"), [label("a")], "me"),
+            lambda: ledger.add_labels([label("a")], "me", 1),
         ):
             with pytest.raises(LedgerError, match="another process has held it"):
                 write()
@@ -69,9 +67,8 @@ def test_history_and_labels_are_recorded_together_or_not_at_all(open_ledger, url
     ledger = open_ledger(url)
     with closing(sqlite3.connect(path_of(url))) as other:
         other.execute("CREATE TRIGGER stop BEFORE INSERT ON labels BEGIN SELECT RAISE(ABORT, 'stopped'); END")
-    label = Label("a", is_fraud=True, available_us=1, source=LabelSource.ANALYST)
     with pytest.raises(LedgerError, match="stopped"):
-        ledger.import_history(past(*(f"t{i}" for i in range(2000))), [label])
+        ledger.import_history(past(*(f"t{i}" for i in range(2000))), [label("t0")], "me")
     assert ledger.transactions == 0
     assert not ledger.find(["t0", "t1999"])
     assert bodies(ledger) == []

@@ -19,6 +19,7 @@ from tollgate.cli.bundles import bundles
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
+from tollgate.cli.labels import label
 from tollgate.cli.lists import lists
 from tollgate.cli.rules import rules
 from tollgate.cli.scoring import score
@@ -142,6 +143,7 @@ app.command()(audit)
 app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)
+app.command()(label)
 app.command()(serve)
 app.command()(simulate)
 
