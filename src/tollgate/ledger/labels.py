@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, exists, func, insert, or_, select
+from sqlalchemy import Connection, Select, bindparam, exists, func, insert, or_, select
 
-from tollgate.label import Label, LabelResult
+from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.ledger.tables import LABELS
 
 _IDS_AT_ONCE = 500  # in one query
@@ -38,6 +38,22 @@ class Frauds(NamedTuple):
 
     frauds: list[Fraud]
     newest: int
+
+
+class Verdict(NamedTuple):
+    """What is known of a transaction.
+
+    Attributes:
+        number: Arrival number of the transaction; None for labels of before these were kept.
+        available_us: When that became known, in microseconds since 1970-01-01 UTC.
+        source: Who says so.
+    """
+
+    transaction_id: str
+    number: int | None
+    is_fraud: bool
+    available_us: int
+    source: LabelSource
 
 
 class Recording(NamedTuple):
@@ -130,6 +146,20 @@ def old_frauds(connection: Connection) -> dict[str, int]:
     return {row.transaction_id: row.known_us for row in connection.execute(_OLD_FRAUDS)}
 
 
+def verdicts(connection: Connection, as_of_us: int) -> list[Verdict]:
+    """Return what was known of every labelled transaction at some time: of all labels so far the newest counts."""
+    standing: dict[str, Verdict] = {}
+    for row in connection.execute(_SPOKEN, {"as_of_us": as_of_us}):
+        one = Verdict(row.transaction_id, row.number, row.is_fraud, row.available_us, LabelSource(row.source))
+        before = standing.get(one.transaction_id)
+        if before is None or (before.available_us, _STRENGTH[before.source]) <= (
+            one.available_us,
+            _STRENGTH[one.source],
+        ):
+            standing[one.transaction_id] = one
+    return list(standing.values())
+
+
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), _IDS_AT_ONCE):
         yield ids[start : start + _IDS_AT_ONCE]
@@ -152,3 +182,5 @@ _OLD_FRAUDS: Select[tuple[str, int]] = (
     .where(LABELS.c.is_fraud, LABELS.c.number.is_(None))
     .group_by(LABELS.c.transaction_id)
 )
+_STRENGTH = {source: place for place, source in enumerate(LabelSource)}
+_SPOKEN = select(LABELS).where(LABELS.c.available_us <= bindparam("as_of_us")).order_by(LABELS.c.seq)

@@ -19,7 +19,7 @@ from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
-from tollgate.ledger.labels import Frauds, Recording, frauds, old_frauds, record
+from tollgate.ledger.labels import Frauds, Recording, Verdict, frauds, old_frauds, record, verdicts
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
 from tollgate.ledger.stretches import bodies, gap, opened, stretches
@@ -292,6 +292,15 @@ class Ledger:
         """Return when transactions became known as fraud by labels of before labels had numbers, by their ids."""
         with reading(self.engine) as connection:
             return old_frauds(connection)
+
+    def verdicts(self, as_of_us: int) -> list[Verdict]:
+        """Return what was known of every labelled transaction at some time; a later label takes an earlier one back.
+
+        Args:
+            as_of_us: Microseconds since 1970-01-01 UTC; what became known later is left out.
+        """
+        with reading(self.engine) as connection:
+            return verdicts(connection, as_of_us)
 
     def bodies(self, numbers: Sequence[int]) -> list[bytes]:
         """Return the bodies of transactions by their arrival numbers, the archived ones too.
