@@ -28,8 +28,8 @@ class Feed(NamedTuple):
     Attributes:
         source: Who said so, object (N,) of texts.
         is_fraud: What they said, bool (N,).
-        time_us: Effective times of the transactions, int64 (N,). Frauds are reported sooner than others are taken for good,
-            so the times of the labels would not compare like with like.
+        time_us: Effective times of the transactions, int64 (N,). Frauds are reported sooner than others are taken for
+            good, so the times of the labels would not compare like with like.
         scores: Of the transactions when they were decided, float64 (N,); NaN where there is none.
     """
 
