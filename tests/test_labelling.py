@@ -62,7 +62,7 @@ def recorded(ledger):
 def replayed(ledger):
     """The features of every transaction of the ledger, recomputed."""
     kept = []
-    recovery(ledger, plan=PLAN).replay(lambda _batch, features: kept.append(features))
+    recovery(ledger, plan=PLAN).replay(lambda _part, _batch, features: kept.append(features))
     return np.concatenate(kept) if kept else np.empty((0, len(PLAN.names)))
 
 

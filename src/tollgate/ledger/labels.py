@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, exists, func, insert, or_, select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, bindparam, case, exists, func, insert, or_, select
 
-from tollgate.label import Label, LabelResult
+from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.ledger.tables import LABELS
 
 _IDS_AT_ONCE = 500  # in one query
+_ROWS_AT_ONCE = 16_384
 
 _EARLIER = LABELS.alias("earlier")
 
@@ -38,6 +41,24 @@ class Frauds(NamedTuple):
 
     frauds: list[Fraud]
     newest: int
+
+
+class Verdicts(NamedTuple):
+    """What L transactions turned out to be: of each the label that counts, see `verdicts`.
+
+    Attributes:
+        number: Arrival numbers, ascending, int64 (L,).
+        is_fraud: bool (L,).
+        available_us: When it was known, int64 (L,).
+        source: Place in `tuple(LabelSource)`, int64 (L,).
+        old: The same for labels of before labels had numbers: verdict, time and source by transaction id.
+    """
+
+    number: NDArray[np.int64]
+    is_fraud: NDArray[np.bool_]
+    available_us: NDArray[np.int64]
+    source: NDArray[np.int64]
+    old: dict[str, tuple[bool, int, int]]
 
 
 class Recording(NamedTuple):
@@ -130,10 +151,51 @@ def old_frauds(connection: Connection) -> dict[str, int]:
     return {row.transaction_id: row.known_us for row in connection.execute(_OLD_FRAUDS)}
 
 
+def verdicts(connection: Connection, known_by_us: int) -> Verdicts:
+    """Return of each labelled transaction the label that counts, of those that were known by `known_by_us`.
+
+    It is the one that became known last; of several of one moment that of the strongest source.
+    """
+    rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_COUNTING, {"known_by_us": known_by_us})
+    parts = [np.empty((0, 4), dtype=np.int64)]
+    old: dict[str, tuple[bool, int, int]] = {}
+    for part in rows.partitions():
+        old |= {
+            row.transaction_id: (row.is_fraud, row.available_us, row.strength) for row in part if row.number is None
+        }
+        numbered = [
+            (row.number, row.is_fraud, row.available_us, row.strength) for row in part if row.number is not None
+        ]
+        if numbered:
+            parts.append(np.array(numbered, dtype=np.int64))
+    number, is_fraud, available_us, source = np.concatenate(parts).T
+    return Verdicts(number, is_fraud.astype(np.bool_), available_us, source, old)
+
+
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), _IDS_AT_ONCE):
         yield ids[start : start + _IDS_AT_ONCE]
 
+
+_STRENGTH = case({source.value: place for place, source in enumerate(LabelSource)}, value=LABELS.c.source)
+_RANKED = (
+    select(
+        LABELS.c.transaction_id,
+        LABELS.c.number,
+        LABELS.c.is_fraud,
+        LABELS.c.available_us,
+        _STRENGTH.label("strength"),
+        func.row_number()
+        .over(
+            partition_by=LABELS.c.transaction_id,
+            order_by=(LABELS.c.available_us.desc(), _STRENGTH.desc(), LABELS.c.seq.desc()),
+        )
+        .label("place"),
+    )
+    .where(LABELS.c.available_us <= bindparam("known_by_us"))
+    .subquery()
+)
+_COUNTING = select(_RANKED).where(_RANKED.c.place == 1).order_by(_RANKED.c.number)
 
 _NEWEST = select(func.max(LABELS.c.seq))
 _FIRST_FRAUDS: Select[tuple[int, int, int]] = (

@@ -19,7 +19,7 @@ from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
-from tollgate.ledger.labels import Frauds, Recording, frauds, old_frauds, record
+from tollgate.ledger.labels import Frauds, Recording, Verdicts, frauds, old_frauds, record, verdicts
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
 from tollgate.ledger.stretches import bodies, gap, opened, stretches
@@ -42,10 +42,11 @@ class History(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A recorded transaction: its id, and its body as JSON."""
+    """A recorded transaction: its id, its body, and its decision, JSON; imported history has no decision."""
 
     transaction_id: str
     body: bytes
+    answer: bytes | None
 
 
 class Recorded(NamedTuple):
@@ -288,6 +289,14 @@ class Ledger:
         with reading(self.engine) as connection:
             return old_frauds(connection)
 
+    def verdicts(self, known_by_us: int) -> Verdicts:
+        """Return what transactions turned out to be, by the labels that were known by a time (microseconds, UTC).
+
+        Of several labels the one counts that became known last, and of one moment that of the strongest source.
+        """
+        with reading(self.engine) as connection:
+            return verdicts(connection, known_by_us)
+
     def bodies(self, numbers: Sequence[int]) -> list[bytes]:
         """Return the bodies of transactions by their arrival numbers, the archived ones too.
 
@@ -322,9 +331,9 @@ class Ledger:
         """
         for part in stretches(self.engine, after):
             yield [
-                Replayed(identifier, body)
+                Replayed(*one)
                 for stretch in part
-                for identifier, body in zip(stretch.ids, stretch.bodies, strict=True)
+                for one in zip(stretch.ids, stretch.bodies, stretch.answers, strict=True)
             ]
 
     def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
