@@ -150,6 +150,7 @@ class PolicyConfig(Section, frozen=True):
     review: Share = 0.5
     fallback: Outcome = Outcome.REVIEW
     max_reasons: Positive = 3
+    holdout: Share = 0.0  # of the payments that the score would block: let through by chance, to learn what they were
     choose: Literal["fixed", "budget", "cost"] = "fixed"  # training keeps the thresholds above, or sets its own
     review_per_day: Positive = 100  # with budget: payments a day at or above the review threshold
     costs: CostsConfig = CostsConfig()
