@@ -186,6 +186,31 @@ def test_labels_come_after_what_was_decided_and_could_not_be_recorded(ledger, mo
     assert [tuple(one) for one in ledger.frauds(0, 2).frauds] == [(2, NOW_US + SECOND_US, 2)]
 
 
+def test_a_replay_beside_a_writer_gets_each_label_in_its_place(ledger, open_ledger):
+    """What is decided and labelled while a reader replays is a part of its replay, in the order of the ledger."""
+    scorer = make_scorer(ledger, plan=PLAN)
+    scorer.decide([submission(*(row(n, n) for n in range(6)))])
+    take(scorer, [label(0, second=3)])
+    reader = open_ledger(ledger.url, write=False)
+    kept = []
+
+    def meanwhile(_part, batch, features):
+        kept.append(features)
+        count = ledger.transactions
+        if count < 24:
+            scorer.decide([submission(row(count, count))])
+            take(scorer, [label(count, second=count), label(count - 5, second=count + 4)])
+            scorer.decide([submission(*(row(count + n, count + n) for n in range(1, 4)))])
+
+    arrivals = recovery(reader, plan=PLAN).replay(meanwhile)
+    got = np.concatenate(kept)
+    assert len(got) == ledger.transactions > 24
+    assert [one.tobytes() for one in got] == recorded(ledger)
+    assert got[:, FRAUDS_1H].max() > 1
+    last = READER.from_rows([row(99, 99)])
+    assert arrivals.observe(last).tobytes() == recovery(ledger, plan=PLAN).recover().observe(last).tobytes()
+
+
 def test_a_challenger_with_features_of_its_own_learns_too(ledger):
     """Its state is that of a replay, as the champion's is."""
     seen = []

@@ -267,6 +267,8 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded, unless it was the last step that failed to say so.
         """
+        if self._appender is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
         numbers = self.numbers([one.transaction_id for one in labels])
         with writing(self.engine) as connection:
             return record(connection, labels, numbers, Recording(by, at_us, self._last))
