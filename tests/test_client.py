@@ -29,11 +29,13 @@ from tollgate.errors import (
     ConflictError,
     InputError,
     MalformedError,
+    NotFoundError,
     RateError,
     ScopeError,
     TollgateError,
     TooLargeError,
 )
+from tollgate.label import Label, Labelled, LabelResult, LabelSource
 
 PAYMENT = {"transaction_id": "t-1", "amount": 12.34}
 
@@ -189,6 +191,20 @@ def test_a_refusal_is_raised_by_its_class_and_not_tried_again(call, server, stat
         assert caught.value.code == "some_code"
         assert (caught.value.where["row"], caught.value.where["column"]) == (3, "amount")
     assert len(server.seen) == 1
+
+
+def test_labels_are_sent_and_their_results_come_back(call, server):
+    """One, and several; of one that has no transaction a class of its own is raised."""
+    label = Label("t-1", is_fraud=True, source=LabelSource.ANALYST)
+    said = b'{"transaction_id":"t-1","result":"known"}'
+    server.plan = [(200, {}, said), (200, {}, b"[" + said + b"]"), refusal(404, "unknown_transaction")]
+    assert call("label", label) == Labelled("t-1", LabelResult.KNOWN)
+    assert call("label", [label]) == [Labelled("t-1", LabelResult.KNOWN)]
+    assert json.loads(server.seen[0]) == {
+        "transaction_id": "t-1", "is_fraud": True, "source": "analyst", "available_us": None,
+    }  # fmt: skip
+    with pytest.raises(NotFoundError):
+        call("label", label)
 
 
 def test_after_the_last_attempt_the_refusal_is_raised(call, server):

@@ -6,7 +6,6 @@ import pytest
 
 from deciding import PLAN, READER, decide, engine, make_scorer, payment, recovery, submission
 from tollgate.decision import Outcome
-from tollgate.label import Label, LabelSource
 from tollgate.recovery import Snapshots
 
 
@@ -37,7 +36,7 @@ def test_a_saved_state_and_the_rest_of_the_ledger_are_the_uninterrupted_state(le
     assert got == decide(whole, submission(*STREAM))[0]
 
 
-@pytest.mark.parametrize("harm", ["damage", "other key", "a label since", "ahead"])
+@pytest.mark.parametrize("harm", ["damage", "other key", "ahead"])
 def test_a_snapshot_that_does_not_fit_is_passed_over_and_said_so(
     ledger, snapshots, harm, caplog, open_ledger, tmp_path
 ):
@@ -50,8 +49,6 @@ def test_a_snapshot_that_does_not_fit_is_passed_over_and_said_so(
         snapshots.path.write_bytes(data)
     if harm == "other key":
         snapshots = Snapshots(snapshots.path, b"x" * 16)
-    if harm == "a label since":
-        ledger.add_labels([Label("t-1", is_fraud=True, available_us=1, source=LabelSource.ANALYST)])
     if harm == "ahead":
         ledger = open_ledger(f"sqlite:///{tmp_path}/shorter.db")
         decide(make_scorer(ledger), submission(*STREAM[:5]))

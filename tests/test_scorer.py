@@ -151,7 +151,7 @@ def test_imported_history_counts_in_features_but_cannot_be_decided(ledger):
     rows = [payment(i) for i in range(5)]
     batch = READER.from_rows(rows)
     history = [History(r["transaction_id"], int(t), 0, body_of(r)) for r, t in zip(rows, batch.time_us, strict=True)]
-    ledger.import_history(history, [Label("t-1", is_fraud=True, available_us=7, source=LabelSource.IMPORT)])
+    ledger.import_history(history, [Label("t-1", is_fraud=True, source=LabelSource.IMPORT, available_us=7)], "me")
     scorer = make_scorer(ledger)
     (refused,) = decide(scorer, submission(payment(2)))
     assert refused.code == "imported_transaction"

@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tollgate.codec import text_of
 from tollgate.duration import SECOND_US
 from tollgate.errors import InputError
 from tollgate.intake import TransactionReader, check_unique
+from tollgate.label import Label
 from tollgate.pan import guard, hashed, refusal_of, suspicious
 from tollgate.rows import Row
+from tollgate.schema import TRANSACTION_ID
 from tollgate.transaction import Batch
 
 
@@ -56,6 +60,12 @@ class CardNumbers:
 
     columns: tuple[str, ...]
     key: bytes | None = None
+
+    def as_recorded(self, label: Label) -> Label:
+        """Return a label with the id under which its transaction is recorded: a raw card number is hashed there."""
+        if self.key is None or TRANSACTION_ID not in self.columns or not guard([label.transaction_id]):
+            return label
+        return msgspec.structs.replace(label, transaction_id=hashed(label.transaction_id, self.key))
 
 
 class Admission:
@@ -110,6 +120,10 @@ class Admission:
             {} if not errors and len(rows) == len(submissions) else self._refused(submissions, starts, batch, errors)
         )
         return Admitted(batch, bodies, starts, refused)
+
+    def as_recorded(self, label: Label) -> Label:
+        """Return a label with the id under which its transaction is recorded."""
+        return label if self._card_numbers is None else self._card_numbers.as_recorded(label)
 
     def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
         """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""

@@ -21,11 +21,13 @@ from tollgate.errors import (
     ConflictError,
     InputError,
     MalformedError,
+    NotFoundError,
     RateError,
     ScopeError,
     TollgateError,
     TooLargeError,
 )
+from tollgate.label import Label, Labelled, LabelResult
 
 try:
     import httpx
@@ -43,6 +45,8 @@ _AGAIN = frozenset({429, 503})
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 _ONE = msgspec.json.Decoder(Decision)
 _MANY = msgspec.json.Decoder(list[Decision])
+_LABELLED = msgspec.json.Decoder(Labelled)
+_ALL_LABELLED = msgspec.json.Decoder(list[Labelled])
 _ERRORS: dict[int, type[TollgateError]] = {
     kind.status: kind
     for kind in (MalformedError, AuthError, ScopeError, ConflictError, TooLargeError, InputError, CapacityError)
@@ -144,6 +148,25 @@ class Client:
         answer = self._send("POST", "/predict", body)
         return _decode(answer, _ONE) if isinstance(transaction, Mapping) else _decode(answer, _MANY)
 
+    @overload
+    def label(self, label: Label) -> Labelled: ...
+
+    @overload
+    def label(self, label: Sequence[Label]) -> list[Labelled]: ...
+
+    def label(self, label: Label | Sequence[Label]) -> Labelled | list[Labelled]:
+        """Record a label, or several; of a client whose URL is that of the internal port, with a key of scope `label`.
+
+        Several stand each for itself: the answers say in their order what became of them.
+
+        Raises:
+            NotFoundError: The one label is of no transaction that is recorded.
+            ConflictError: Its source has said the opposite for the same moment.
+            TollgateError: As `predict`.
+        """
+        answer = self._send("POST", "/labels", _ENCODE(label))
+        return _decode(answer, _LABELLED) if isinstance(label, Label) else _decode(answer, _ALL_LABELLED)
+
     def health(self) -> dict[str, Any]:
         """Return what `GET /health` tells.
 
@@ -207,6 +230,17 @@ class AsyncClient:
         body = _body(transaction, self._id_field)
         answer = await self._send("POST", "/predict", body)
         return _decode(answer, _ONE) if isinstance(transaction, Mapping) else _decode(answer, _MANY)
+
+    @overload
+    async def label(self, label: Label) -> Labelled: ...
+
+    @overload
+    async def label(self, label: Sequence[Label]) -> list[Labelled]: ...
+
+    async def label(self, label: Label | Sequence[Label]) -> Labelled | list[Labelled]:
+        """Record a label, or several; see `Client.label`."""
+        answer = await self._send("POST", "/labels", _ENCODE(label))
+        return _decode(answer, _LABELLED) if isinstance(label, Label) else _decode(answer, _ALL_LABELLED)
 
     async def health(self) -> dict[str, Any]:
         """Return what `GET /health` tells; see `Client.health`."""
@@ -293,7 +327,7 @@ def _settle(result: httpx.Response | httpx.TransportError, attempts: int) -> htt
         raise _odd(result) from None
     if result.status_code == 429:
         raise RateError(told.code, told.message, int(_retry_after_s(result)))
-    kind = _ERRORS.get(result.status_code)
+    kind = NotFoundError if told.code == LabelResult.UNKNOWN_TRANSACTION else _ERRORS.get(result.status_code)
     if kind is None:
         raise AnswerError(f"{told.code}: {told.message}", result.status_code, request_id=request_id)
     raise kind(told.code, told.message, row=told.row, column=told.column, request_id=request_id)

@@ -61,8 +61,14 @@ class TooLargeError(InputError):
     status = 413
 
 
+class NotFoundError(InputError):
+    """What is named is not there: a label of a transaction that is not recorded."""
+
+    status = 404
+
+
 class ConflictError(InputError):
-    """Another body came under a `transaction_id` that was already decided."""
+    """Another body came under a `transaction_id` that was already decided, or a label contradicts one."""
 
     status = 409
 

@@ -76,12 +76,12 @@ class TransactionFile:
         self.path = path
         self._reader = reader
         self._labels = labels
-        self._frame = _scan(path)
+        self._frame = scan(path)
         try:
             self.columns = tuple(self._frame.collect_schema().names())
             self.rows = int(self._frame.select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
         self._check_columns()
         if self.rows == 0:
             raise InputError("empty_file", f"expected at least one row in {path}, but there is none", file=str(path))
@@ -133,7 +133,7 @@ class TransactionFile:
         try:
             first = self._frame.select(pl.col(source).cast(pl.String, strict=False).is_first_distinct()).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            raise unreadable(self.path, error) from None
         return np.flatnonzero(~first.to_series().to_numpy())
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -149,7 +149,7 @@ class TransactionFile:
                     yield self._convert(part, start)
                     start += len(part)
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            raise unreadable(self.path, error) from None
 
     def _convert(self, frame: pl.DataFrame, start: int) -> Chunk:
         schema = self._reader.schema
@@ -191,11 +191,16 @@ class TransactionFile:
         )
 
 
-def _scan(path: Path) -> pl.LazyFrame:
+def scan(path: Path) -> pl.LazyFrame:
+    """Return a file as columns that are not read yet; those of CSV are texts.
+
+    Raises:
+        InputError: It is not there, empty, or of an unknown format.
+    """
     if not path.is_file():
         raise InputError("no_file", f"expected a file at {path}, but there is none", file=str(path))
     if path.stat().st_size == 0:
-        raise InputError("empty_file", f"expected transactions in {path}, but the file is empty", file=str(path))
+        raise InputError("empty_file", f"expected rows in {path}, but the file is empty", file=str(path))
     match path.suffix:
         case ".parquet":
             return pl.scan_parquet(path)
@@ -210,7 +215,8 @@ def _scan(path: Path) -> pl.LazyFrame:
     )
 
 
-def _unreadable(path: Path, error: Exception) -> TollgateError:
+def unreadable(path: Path, error: Exception) -> TollgateError:
+    """Return the error that says why a file could not be read."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
         "unreadable_file",

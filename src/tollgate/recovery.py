@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from tollgate.errors import SnapshotError
-from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
+from tollgate.features import Arrivals, FeatureEngine, FeaturePlan
 from tollgate.features.snapshot import restore, save
 from tollgate.intake import TransactionReader
-from tollgate.ledger import Ledger
+from tollgate.ledger import Ledger, Replayed
+from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
+OnFeatures = Callable[[Sequence[Replayed], Batch, NDArray[np.float64]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,25 @@ class Recovery:
         self.catch_up(arrivals, position, progress)
         return arrivals
 
-    def catch_up(self, arrivals: Arrivals, position: int, progress: Progress = lambda _done, _total: None) -> int:
+    def replay(self, on_features: OnFeatures, progress: Progress = lambda _done, _total: None) -> Arrivals:
+        """Do the same from the ledger's beginning, and hand over the features of every transaction.
+
+        Args:
+            on_features: Told the next N transactions, as recorded and as a batch, and their features, float64 (N, F),
+                as they were when each came.
+            progress: Told how many of how many transactions are applied.
+        """
+        arrivals = Arrivals(FeatureEngine(self._plan))
+        self.catch_up(arrivals, 0, progress, on_features)
+        return arrivals
+
+    def catch_up(
+        self,
+        arrivals: Arrivals,
+        position: int,
+        progress: Progress = lambda _done, _total: None,
+        on_features: OnFeatures = lambda _part, _batch, _features: None,
+    ) -> int:
         """Apply what the ledger has after `position` to a state that has what is before; return where it is then.
 
         A state can be prepared while another one decides, and be caught up once more when it takes over.
@@ -69,17 +90,47 @@ class Recovery:
             arrivals: The state.
             position: Arrival number of the last transaction that it has; 0 for none.
             progress: Told how many of how many transactions are applied.
+            on_features: Told the next N transactions, as recorded and as a batch, and their features, float64 (N, F).
 
         Raises:
             LedgerError: The ledger could not be read.
             CapacityError: The state is full.
         """
+        old = self._ledger.old_frauds() if arrivals.learns else {}
         for part in self._ledger.replay(after=position):
-            known = [NOT_FRAUD if one.fraud_known_us is None else one.fraud_known_us for one in part]
-            arrivals.observe(self._reader.from_bodies([one.body for one in part]), np.array(known, dtype=np.int64))
-            position += len(part)
+            batch = self._reader.from_bodies([one.body for one in part])
+            first, position = position + 1, position + len(part)
+            if arrivals.learns:
+                if old:
+                    _learn_old(arrivals, batch, first, old)
+                self._learn(arrivals, position, batch, first)  # read after the part: it has all that came within it
+            on_features(part, batch, arrivals.observe(batch))
             progress(position, max(position, self._ledger.transactions))
+        self.learn(arrivals)
         return position
+
+    def learn(self, arrivals: Arrivals) -> None:
+        """Hand over the labels that were recorded since, to a state that has all transactions of before them.
+
+        Raises:
+            LedgerError: The ledger could not be read.
+        """
+        if arrivals.learns:
+            self._learn(arrivals, arrivals.engine.observed)
+
+    def _learn(self, arrivals: Arrivals, last: int, batch: Batch | None = None, first: int = 0) -> None:
+        """Hand over what belongs after transactions up to `last`; `batch` has those from `first` on."""
+        found, newest = self._ledger.frauds(arrivals.newest, last)
+        numbers = np.array([one.number for one in found], dtype=np.int64)
+        due_us = np.array([one.available_us for one in found], dtype=np.int64)
+        after = np.array([one.after for one in found], dtype=np.int64)
+        keys = np.empty((len(arrivals.engine.plan.schema.entities), len(found)), dtype=np.uint64)
+        here = np.zeros(len(found), dtype=np.bool_) if batch is None else numbers >= first
+        if batch is not None:
+            keys[:, here] = batch.keys[:, numbers[here] - first]
+        if not here.all():
+            keys[:, ~here] = self._reader.from_bodies(self._ledger.bodies(numbers[~here].tolist())).keys
+        arrivals.learn(keys, due_us, after, newest)
 
     def save(self, arrivals: Arrivals) -> None:
         """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""
@@ -108,13 +159,19 @@ class Recovery:
                     error.message,
                 )
             else:
-                if found.position <= self._ledger.transactions:
-                    return Arrivals(found.engine, found.waiting), found.position
+                arrivals = Arrivals(found.engine, found.waiting)
+                if found.position <= self._ledger.transactions and arrivals.newest <= self._ledger.newest_label:
+                    return arrivals, found.position
                 LOG.warning("the snapshot is ahead of the ledger, which is replayed instead")
         return Arrivals(FeatureEngine(self._plan)), 0
 
     def _key_check(self, hash_key: bytes) -> bytes:
-        """Return what must be the same when a snapshot is used: hash key, rates, and the labels that it knows."""
-        rates = msgspec.json.encode(self._reader.money)
-        text = b"%d labels, %s" % (self._ledger.labels, rates)
-        return blake2b(text, digest_size=16, key=hash_key).digest()
+        """Return what must be the same when a snapshot is used: hash key and rates."""
+        return blake2b(msgspec.json.encode(self._reader.money), digest_size=16, key=hash_key).digest()
+
+
+def _learn_old(arrivals: Arrivals, batch: Batch, first: int, known_us: Mapping[str, int]) -> None:
+    """Hand over the labels, of before labels had numbers, of transactions from number `first` on."""
+    rows = np.array([row for row, one in enumerate(batch.ids) if one in known_us], dtype=np.int64)
+    due_us = np.array([known_us[batch.ids[row]] for row in rows], dtype=np.int64)
+    arrivals.learn(batch.keys[:, rows], due_us, first + rows)

@@ -18,6 +18,7 @@ from tollgate.decision import Outcome
 from tollgate.errors import ConflictError, LedgerError, TollgateError
 from tollgate.features import Arrivals, FeatureEngine
 from tollgate.judge import Judge, Judgement
+from tollgate.label import Label, LabelResult
 from tollgate.ledger import Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
 from tollgate.recovery import Recovery
@@ -77,6 +78,7 @@ class Scorer:
         self._clock_us = clock_us
         self._deadline_s = deadline_s
         self._arrivals: Arrivals | None = None
+        self._unlearned = False  # labels may be recorded that the features do not know of
         self._commits = Commits(ledger, self._count)
         self.shadow: Shadow | None = None
         self.counts = dict.fromkeys(Outcome, 0)
@@ -127,7 +129,7 @@ class Scorer:
         arrivals.observe(self._admission.admit([]).batch)
         *outcomes, self.degraded = self._ledger.outcomes()
         self.counts = dict(zip(Outcome, outcomes, strict=True))
-        self._arrivals = arrivals
+        self._arrivals, self._unlearned = arrivals, False
 
     def install(self, judge: Judge) -> None:
         """Let another bundle with the same features, or other lists and rules, decide from the next batch on."""
@@ -147,6 +149,36 @@ class Scorer:
         yield Call(self._commits.write)
         yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
+
+    def label(self, labels: Sequence[Label], by: str) -> Steps[list[LabelResult]]:
+        """Record labels, durably, and have features move with them from the next transaction on.
+
+        To be taken between two batches: a label comes after the transactions that are recorded then.
+
+        Args:
+            labels: In the order in which they came; a transaction_id as it was sent.
+            by: Who records them.
+
+        Returns:
+            What became of each.
+
+        Raises:
+            LedgerError: The ledger or the feature state could not be used; the same labels may be sent again.
+        """
+        self._caught_up()
+        if self._commits:
+            yield Call(self._commits.write)
+        known = [self._admission.as_recorded(one) for one in labels]
+        self._unlearned = True  # a ledger that fails to say that labels are durable may hold them all the same
+        results: list[LabelResult] = yield Call(partial(self._ledger.add_labels, known, by, self._clock_us()))
+        yield from self._learn()
+        return results
+
+    def _learn(self) -> Steps[None]:
+        yield Call(partial(self._recovery.learn, self._caught_up()))
+        if self.shadow is not None and self.shadow.arrivals is not None:
+            yield Call(partial(self._recovery.learn, self.shadow.arrivals))
+        self._unlearned = False
 
     def close(self) -> None:
         """Save the feature state, so that the next start is fast."""
@@ -173,6 +205,8 @@ class Scorer:
         self._caught_up()
         if self._commits.refused:
             yield Call(self._commits.write)
+        if self._unlearned:
+            yield from self._learn()
         admitted = self._admission.admit(submissions)
         if self._commits.holds(admitted.batch.ids):
             yield Call(self._commits.write)  # then the ledger knows them

@@ -154,7 +154,7 @@ def test_another_format_is_refused_and_both_numbers_are_named(saved):
     data = bytearray(path.read_bytes())
     data[8:12] = struct.pack("<I", 7)
     path.write_bytes(data)
-    with pytest.raises(SnapshotError, match="format 1, but it is of format 7"):
+    with pytest.raises(SnapshotError, match="format 2, but it is of format 7"):
         restore(COUNT, path, SMALL)
 
 

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 
 from tollgate.decision import Decision, Mode, Outcome, Reason
+from tollgate.label import Label, LabelSource
 from tollgate.ledger import Counts, Group, History
 
 DAY_US = 86_400_000_000
@@ -32,6 +33,15 @@ def group(*names, effective_us=1, observed_us=2, counts=None, shadow=None):
 
 def past(*names, effective_us=1, observed_us=2):
     return [History(one, effective_us, observed_us, body(one)) for one in names]
+
+
+def label(name, source="chargeback", *, is_fraud=True, at_us=5):
+    return Label(name, is_fraud, LabelSource(source), at_us)
+
+
+def known_frauds(ledger, after=0):
+    """Number, time and place of the transactions that became known as fraud by labels after sequence number `after`."""
+    return [tuple(one) for one in ledger.frauds(after, ledger.transactions).frauds]
 
 
 def bodies(ledger, after=0):

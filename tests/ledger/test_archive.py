@@ -5,9 +5,8 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from ledger.recording import DAY_US, answer, bodies, body, decision, group, past
+from ledger.recording import DAY_US, answer, bodies, body, decision, group, known_frauds, label, past
 from tollgate.errors import LedgerError
-from tollgate.label import Label, LabelSource
 from tollgate.ledger import Counts, Shadow
 from tollgate.ledger.archive import archive
 
@@ -26,7 +25,9 @@ def ledger(open_ledger, url):
     for i, day in enumerate(DAYS):
         at_us = day * DAY_US
         ledger.append(group(f"t{2 * i}", f"t{2 * i + 1}", effective_us=at_us - 5, observed_us=at_us + 10))
-        ledger.import_history(past(f"h{2 * i}", f"h{2 * i + 1}", effective_us=at_us - 7, observed_us=at_us + 20), [])
+        ledger.import_history(
+            past(f"h{2 * i}", f"h{2 * i + 1}", effective_us=at_us - 7, observed_us=at_us + 20), [], "me"
+        )
     return ledger
 
 
@@ -69,7 +70,7 @@ def test_a_file_says_all_that_was_recorded(open_ledger, url, folder):
     """In columns that any tool reads; a challenger's scores too."""
     ledger = open_ledger(url)
     ledger.append(group("a", "b", effective_us=3, observed_us=9, shadow=Shadow("bundle-2", np.array([0.25, 0.5]))))
-    ledger.import_history(past("c", effective_us=4, observed_us=10), [])
+    ledger.import_history(past("c", effective_us=4, observed_us=10), [], "me")
     frame = pl.read_parquet(archive(ledger, DAY_US, folder).files[0])
     features = [np.array([0.0, 1.0]).tobytes(), np.array([2.0, 3.0]).tobytes(), None]
     assert frame.to_dict(as_series=False) == {
@@ -150,11 +151,15 @@ def test_a_replay_that_is_under_way_goes_on_in_the_files(open_ledger, url, folde
     assert got == [body(f"t{i}") for i in range(12_000)]
 
 
-def test_labels_of_archived_transactions_are_known_in_a_replay(ledger, folder):
+def test_labels_of_archived_transactions_are_recorded_and_their_bodies_found(ledger, folder):
     """A chargeback may come after the transaction went."""
     archive(ledger, DAYS[1] * DAY_US, folder)
-    ledger.add_labels([Label("t1", is_fraud=True, available_us=5, source=LabelSource.CHARGEBACK)])
-    assert [one.fraud_known_us for part in ledger.replay() for one in part][:3] == [None, 5, None]
+    assert ledger.add_labels([label("t1"), label("t2"), label("none")], "me", 9) == [
+        "recorded", "recorded", "unknown_transaction",
+    ]  # fmt: skip
+    numbers = [number for number, _, _ in known_frauds(ledger)]
+    assert numbers == [2, 5]
+    assert ledger.bodies(numbers) == [body("t1"), body("t2")]
 
 
 def test_a_day_is_cut_into_files_of_bounded_size(ledger, folder):

@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config as AlembicConfig
 
-from ledger.recording import bodies, body, group, past
+from ledger.recording import bodies, body, group, label, past
 from tollgate.errors import LedgerError
-from tollgate.label import Label, LabelSource
 from tollgate.ledger import Ledger
 from tollgate.ledger import connection as sqlite_connection
 from tollgate.ledger.checkpoint import Checkpoints
@@ -49,11 +50,10 @@ def test_a_lock_of_another_process_is_waited_for_and_then_reported(open_ledger, 
     ledger = open_ledger(url)
     with closing(sqlite3.connect(path_of(url), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        label = Label("a", is_fraud=True, available_us=1, source=LabelSource.ANALYST)
         for write in (
             lambda: ledger.append(group("a")),
-            lambda: ledger.import_history(past("a"), [label]),
-            lambda: ledger.add_labels([label]),
+            lambda: ledger.import_history(past("a"), [label("a")], "me"),
+            lambda: ledger.add_labels([label("a")], "me", 1),
         ):
             with pytest.raises(LedgerError, match="another process has held it"):
                 write()
@@ -69,9 +69,8 @@ def test_history_and_labels_are_recorded_together_or_not_at_all(open_ledger, url
     ledger = open_ledger(url)
     with closing(sqlite3.connect(path_of(url))) as other:
         other.execute("CREATE TRIGGER stop BEFORE INSERT ON labels BEGIN SELECT RAISE(ABORT, 'stopped'); END")
-    label = Label("a", is_fraud=True, available_us=1, source=LabelSource.ANALYST)
     with pytest.raises(LedgerError, match="stopped"):
-        ledger.import_history(past(*(f"t{i}" for i in range(2000))), [label])
+        ledger.import_history(past(*(f"t{i}" for i in range(2000))), [label("t0")], "me")
     assert ledger.transactions == 0
     assert not ledger.find(["t0", "t1999"])
     assert bodies(ledger) == []
@@ -227,3 +226,28 @@ def test_durability_sets_how_sqlite_syncs(open_ledger, url, durability, level):
     driver = ledger._appender._connection
     assert driver.execute("PRAGMA synchronous").fetchone() == (level,)
     assert driver.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_ledger_of_before_labels_had_a_place_is_migrated_with_its_labels(open_ledger, url):
+    """They are there, without a place; new ones have one, and nobody changes either."""
+    path_of(url).parent.mkdir(parents=True)
+    engine = sqlite_connection.open_engine(url)
+    config = AlembicConfig()
+    config.set_main_option("script_location", "tollgate.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    with sqlite_connection.writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.exec_driver_sql("INSERT INTO labels VALUES (1, 'a', 1, 5, 'chargeback')")
+        connection.exec_driver_sql("INSERT INTO labels VALUES (2, 'gone', 0, 5, 'analyst')")
+    engine.dispose()
+    ledger = open_ledger(url)
+    ledger.append(group("a", "b"))
+    assert ledger.add_labels([label("a"), label("b")], "me", 9) == ["known", "recorded"]
+    assert ledger.old_frauds() == {"a": 5}
+    assert [tuple(one) for one in ledger.frauds(0, 2).frauds] == [(2, 5, 2)]
+    with sqlite_connection.writing(ledger.engine) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+        command.upgrade(config, "head")
+    assert ledger.labels == 3

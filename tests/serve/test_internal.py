@@ -12,6 +12,7 @@ from tollgate.config import PolicyConfig, ServeConfig, TrainConfig
 from tollgate.control import Scope
 from tollgate.errors import LedgerError
 from tollgate.keys import KeyRing, new_key
+from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.ledger.controls import Controls
 from tollgate.model.calibration import Calibration
 from tollgate.money import Money
@@ -47,13 +48,18 @@ class Port:
         self.registry.promote(self.first)
         self.controls = Controls(f"sqlite:///{folder / 'ledger.db'}")
         self.keys = KeyRing([])
+        self.taken, self.results = [], {}
         self.logs = Logs(io.StringIO(), redact, root="tollgate_internal_test")
         self.metrics = Metrics("1.2.3", lambda: Readings(ready=True, breaker_open=False, champion=self.first))
         document = public_document(payment_schema(), Money("EUR"), ServeConfig())
         self.app = InternalApp(
             self.registry, self.controls, lambda: self.keys, self.metrics, self.logs, lambda: document, health,
-            lambda: NOW_US,
+            lambda: NOW_US, self.take,
         )  # fmt: skip
+
+    async def take(self, labels, by):
+        self.taken += [(by, one) for one in labels]
+        return [self.results.get(one.transaction_id, LabelResult.RECORDED) for one in labels]
 
     def ask(self, method, path, body=b"", **headers):
         sent = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
@@ -204,6 +210,60 @@ def test_with_keys_only_an_admin_may_change_or_look(port):
     assert port.ask("GET", "/metrics").status == port.ask("GET", "/health/live").status == 200
     assert port.ask("PUT", "/champion", {"bundle": port.second}, x_api_key=admin).status == 200
     assert port.trail() == [(f"key:{admin_key.id}", "champion.promote", port.second)]
+
+
+LABEL = {"transaction_id": "t-1", "is_fraud": True, "source": "analyst", "available_us": 5}
+
+
+def test_labels_are_taken_one_or_many_and_each_is_answered(port):
+    """In their order; of an array, what was not taken says why, and the others are."""
+    assert json.loads(port.ask("POST", "/labels", LABEL).body) == {"transaction_id": "t-1", "result": "recorded"}
+    port.results = {"t-2": LabelResult.UNKNOWN_TRANSACTION, "t-3": LabelResult.KNOWN}
+    answer = port.ask("POST", "/labels", [LABEL | {"transaction_id": f"t-{n}"} for n in (1, 2, 3)])
+    assert answer.status == 200
+    got = json.loads(answer.body)
+    assert [(one["transaction_id"], one["result"]) for one in got] == [
+        ("t-1", "recorded"), ("t-2", "unknown_transaction"), ("t-3", "known"),
+    ]  # fmt: skip
+    assert ["message" in one for one in got] == [False, True, False]
+    assert port.taken[0] == ("key:anyone", Label("t-1", is_fraud=True, source=LabelSource.ANALYST, available_us=5))
+    assert len(port.taken) == 4
+
+
+@pytest.mark.parametrize(
+    ("result", "status"), [(LabelResult.UNKNOWN_TRANSACTION, 404), (LabelResult.CONFLICTING_LABEL, 409)]
+)
+def test_one_label_that_is_not_taken_is_refused_with_a_status(port, result, status):
+    """The code is the result's."""
+    port.results = {"t-1": result}
+    assert port.code("POST", "/labels", LABEL) == (status, result.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"), (b"[", 400, "invalid_json"), (b"7", 422, "bad_label"),
+        ([LABEL, LABEL | {"source": "rumour"}], 422, "bad_label"), ([LABEL] * 10_001, 413, "too_many"),
+    ],
+)  # fmt: skip
+def test_nothing_of_a_body_that_cannot_be_read_is_taken(port, body, status, code):
+    """A label of an array that is none refuses the array, and is named by its row."""
+    assert port.code("POST", "/labels", body) == (status, code)
+    assert port.taken == []
+    if isinstance(body, list) and code == "bad_label":
+        assert json.loads(port.ask("POST", "/labels", body).body)["error"]["row"] == 1
+
+
+def test_labels_need_a_key_for_labels_and_each_costs_a_token(port):
+    """A key that may administrate may not label for that; who sends a thousand waits for as many."""
+    made = [new_key(scope, [scope], 10.0, NOW_US, lambda n, b=b: bytes([b]) * n) for b, scope in enumerate(Scope)]
+    port.keys = KeyRing([key for _, key in made])
+    texts = {key.scopes[0]: f"Bearer {text}" for text, key in made}
+    assert port.code("POST", "/labels", LABEL) == (401, "no_key")
+    assert port.code("POST", "/labels", LABEL, authorization=texts[Scope.ADMIN]) == (403, "no_scope")
+    assert port.ask("POST", "/labels", [LABEL] * 11, authorization=texts[Scope.LABEL]).status == 200
+    assert port.code("POST", "/labels", LABEL, authorization=texts[Scope.LABEL]) == (429, "rate_exceeded")
+    assert port.taken[0][0] == f"key:{made[1][1].id}"
 
 
 def test_a_failure_shows_no_trace_and_is_logged_with_its_request(port, caplog):

@@ -20,7 +20,7 @@ from tollgate.money import Money
 from tollgate.schema import payment_schema
 from tollgate.serve.fields import example, transaction_schema
 from tollgate.serve.openapi import internal_document, public_document
-from tollgate.serve.refusals import INTERNAL, PUBLIC
+from tollgate.serve.refusals import INTERNAL, LABELS, PUBLIC
 
 FOREIGN = parse_config(
     """
@@ -183,6 +183,7 @@ def test_every_refusal_is_in_the_document():
     for statuses, operation in (
         (PUBLIC, public["paths"]["/predict"]["post"]),
         (INTERNAL, internal["paths"]["/champion"]["put"]),
+        (LABELS, internal["paths"]["/labels"]["post"]),
     ):
         assert set(operation["responses"]) == {"200", *map(str, statuses)}
         for status, what in statuses.items():

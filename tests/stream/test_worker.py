@@ -31,6 +31,7 @@ class Worker:
         self.stopping, self.ended, self.registry = threading.Event(), threading.Event(), CollectorRegistry()
         measures = Measures()
         measures.register(self.registry)
+        self.labelled = []
         self.scorer = make_scorer(ledger)
         self.outbox = outbox(settings, self.stopping.is_set, time.monotonic)
         parts = Parts(
@@ -42,6 +43,7 @@ class Worker:
             measures,
             self.stopping,
             lambda _: None,
+            lambda labels, results: self.labelled.extend(results),
             self.ended.set,
             time.monotonic,
             lambda: time.time_ns() // 1000,
@@ -199,19 +201,21 @@ def test_a_worker_goes_on_where_the_one_before_it_stopped(cluster, ledger):
 
 
 def test_labels_are_recorded_once_and_bad_ones_are_dead_letters(cluster, ledger):
-    """The same label again changes nothing; one of a wrong shape is told."""
+    """The same label again changes nothing; one of a wrong shape or of no transaction is told."""
     settings = cluster.topics(partitions=1)
     label = {"transaction_id": "t-1", "is_fraud": True, "available_us": 1_767_000_000_000_000, "source": "chargeback"}
     bad = [label | {"source": "rumour"}, label | {"transaction_id": ""}, label | {"available_us": -1}, b"[", None]
-    cluster.fill(settings.topics.labels, [label, *bad, label])
+    early = label | {"transaction_id": "t-2"}
     cluster.fill(settings.topics.transactions, [payment(1)])
     with working(settings, ledger) as one:
-        letters = cluster.read(settings.topics.dead_letters, len(bad))
-        wait_for(lambda: one.value("records_total", result="label") == 2)
         wait_for(lambda: one.value("records_total", result="decided") == 1)
+        cluster.fill(settings.topics.labels, [label, *bad, early, label])
+        letters = cluster.read(settings.topics.dead_letters, len(bad) + 1)
+        wait_for(lambda: one.value("records_total", result="label") == 2)
     assert {letter.value["topic"] for letter in letters} == {settings.topics.labels}
-    assert {letter.value["code"] for letter in letters} == {"bad_label", "no_value"}
+    assert {letter.value["code"] for letter in letters} == {"bad_label", "no_value", "unknown_transaction"}
     assert ledger.labels == 1
+    assert sorted(one.labelled) == ["known", "recorded", "unknown_transaction"]
 
 
 def test_a_second_process_of_the_same_name_puts_an_end_to_the_first(cluster, ledger, open_ledger, tmp_path):

@@ -19,6 +19,7 @@ from tollgate.cli.bundles import bundles
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
+from tollgate.cli.labels import label
 from tollgate.cli.lists import lists
 from tollgate.cli.rules import rules
 from tollgate.cli.scoring import score
@@ -82,7 +83,10 @@ def demo(
 
 @app.command()
 def train(
-    data: DataArgument,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl; without a file, those of the ledger."),
+    ] = None,
     config: ConfigOption = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the bundle the champion even if there is one already.")
@@ -142,6 +146,7 @@ app.command()(audit)
 app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)
+app.command()(label)
 app.command()(serve)
 app.command()(simulate)
 

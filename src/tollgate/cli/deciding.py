@@ -78,7 +78,7 @@ def deciding(
             makers.recovery(chosen, ledger),
             makers.judge(chosen, standing),
             ledger,
-            Admission(reader, now_us, limits.max_ahead_us, _card_numbers(limits, manifest.schema_, key)),
+            Admission(reader, now_us, limits.max_ahead_us, card_numbers(limits, manifest.schema_, key)),
             now_us,
             deadline_s,
         )
@@ -86,7 +86,12 @@ def deciding(
         yield Decider(chosen, registry, controls, reader, ledger, succession, scorer, snapshots)
 
 
-def _card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumbers | None:
+def card_numbers(limits: ServeConfig, schema: Schema, key: bytes) -> CardNumbers | None:
+    """Return what `[serve] pan` says of raw card numbers; None where they are let through.
+
+    Raises:
+        ConfigError: It names a column that is not there, or needs a key that there is none of.
+    """
     if limits.pan == "allow":
         return None
     columns = limits.pan_columns if limits.pan_columns is not None else (TRANSACTION_ID, *schema.entities)

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from tollgate.cli.actor import actor_of
 from tollgate.cli.wiring import (
     OUT,
     ConfigOption,
@@ -48,7 +49,7 @@ def import_history(
             there = ledger.find([one.transaction_id for one in history])
             new = [one for one in history if one.transaction_id not in there]
             fresh = [one for one in new if ledger.horizon_us is None or one.effective_us > ledger.horizon_us]
-            ledger.import_history(fresh, labels)
+            ledger.import_history(fresh, labels, actor_of(None))
             imported, known, archived = imported + len(fresh), known + len(there), archived + len(new) - len(fresh)
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
@@ -75,7 +76,7 @@ def _records(chunk: Chunk, reader: TransactionReader, until_us: int | None) -> t
     assert chunk.is_fraud is not None
     assert chunk.available_us is not None
     labels = [
-        Label(batch.ids[row], bool(chunk.is_fraud[row]), int(chunk.available_us[row]), LabelSource.IMPORT)
+        Label(batch.ids[row], bool(chunk.is_fraud[row]), LabelSource.IMPORT, int(chunk.available_us[row]))
         for row in rows.tolist()
     ]
     return history, labels

@@ -65,6 +65,7 @@ def serve(
         internal = InternalApp(
             one.registry, one.controls, lambda: one.succession.keys, service.metrics, logs,
             lambda: public_document(manifest.schema_, manifest.money, limits), service.health.respond, now_us,
+            service.desk.take,
         )  # fmt: skip
         if warning:
             ERR.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)

@@ -56,7 +56,7 @@ def stream(config: Path | None, bundle: str | None, internal_port: int | None, s
         )
         internal = InternalApp(
             one.registry, one.controls, lambda: one.succession.keys, service.metrics, logs, internal_document,
-            service.health.respond, now_us,
+            service.health.respond, now_us, service.desk.take,
         )  # fmt: skip
         port = limits.internal_port if internal_port is None else internal_port
         server = Server(

@@ -11,67 +11,100 @@ from tollgate.features.engine import FeatureEngine
 from tollgate.transaction import Batch
 
 Times = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 NOT_FRAUD = np.iinfo(np.int64).max  # the time at which a label of fraud for a good transaction arrives
 
 
 class Waiting(NamedTuple):
-    """Labels of fraud that are not known yet, and the clock that they wait for.
+    """Labels of fraud that no feature knows yet, and what they wait for.
 
     Attributes:
         clock_us: The newest effective time so far.
+        newest: Sequence number of the newest label that came, whether it waits or not; 0 for none.
         due_us: When each becomes known, int64 (L,).
+        after: Number of the transaction after which each came: those up to it must not know of it, int64 (L,).
         keys: Of the transactions that they are about, uint64 (E, L).
     """
 
     clock_us: int
+    newest: int
     due_us: Times
+    after: Numbers
     keys: NDArray[np.uint64]
+
+    @classmethod
+    def none(cls, entities: int) -> Waiting:
+        """Return what waits before anything has come: nothing."""
+        nothing = np.empty(0, dtype=np.int64)
+        return cls(np.iinfo(np.int64).min, 0, nothing, nothing, np.empty((entities, 0), dtype=np.uint64))
 
 
 class Arrivals:
-    """Feeds an engine.
+    """Feeds an engine with transactions and labels in the order in which they came.
 
-    The clock is the newest effective time so far. A label that becomes known later waits, and moves no feature before.
+    The clock is the newest effective time so far. A label moves features from the first transaction on that comes after
+    it and at whose clock it is known. So a replay that hands over each label together with its transaction gives the
+    bits of the live run, where it came much later.
     """
 
     def __init__(self, engine: FeatureEngine, pending: Waiting | None = None) -> None:
         """Feed `engine`, which goes on from where `pending` was taken; without it no label waits."""
         self.engine = engine
-        self._learns = engine.plan.learns
-        self._clock, self._due, self._keys = pending or Waiting(
-            clock_us=np.iinfo(np.int64).min,
-            due_us=np.empty(0, dtype=np.int64),
-            keys=np.empty((len(engine.plan.schema.entities), 0), dtype=np.uint64),
+        self.learns = engine.plan.learns
+        self._clock, self.newest, self._due, self._after, self._keys = pending or Waiting.none(
+            len(engine.plan.schema.entities)
         )
+        self._next_us = int(self._due.min(initial=NOT_FRAUD))
 
     @property
     def pending(self) -> Waiting:
         """What a snapshot must hold beside the engine's state."""
-        return Waiting(self._clock, self._due, self._keys)
+        return Waiting(self._clock, self.newest, self._due, self._after, self._keys)
+
+    def learn(self, keys: NDArray[np.uint64], due_us: Times, after: Numbers, newest: int | None = None) -> None:
+        """Take L labels of fraud; each moves features once its time has come.
+
+        Args:
+            keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`. They need not have been
+                observed yet.
+            due_us: When each becomes known, int64 (L,).
+            after: The number of the transaction after which each came, or of its own if that is greater, int64 (L,);
+                transactions are numbered from 1 as they are observed.
+            newest: Sequence number of the newest label up to which all are here; None leaves it as it was.
+        """
+        if newest is not None:
+            self.newest = newest
+        if not self.learns or not len(due_us):
+            return
+        self._due = np.concatenate((self._due, due_us))
+        self._after = np.concatenate((self._after, after))
+        self._keys = np.concatenate((self._keys, keys), axis=1)
+        self._next_us = int(self._due.min())
 
     def observe(self, batch: Batch, fraud_known_us: Times | None = None) -> NDArray[np.float64]:
         """Compute the features of N transactions, float64 (N, F), as `FeatureEngine.observe` does.
 
         Args:
             batch: The transactions.
-            fraud_known_us: When each became or becomes known as fraud, int64 (N,); `NOT_FRAUD` for the others.
+            fraud_known_us: Of a file with labels: when each became or becomes known as fraud, int64 (N,); `NOT_FRAUD`
+                for the others.
 
         Raises:
             CapacityError: The state is full.
         """
-        if not self._learns or not len(batch):
+        if not self.learns or not len(batch):
             return self.engine.observe(batch)
+        begin = self.engine.observed
+        if fraud_known_us is not None:
+            frauds = np.flatnonzero(fraud_known_us != NOT_FRAUD)
+            self.learn(batch.keys[:, frauds], fraud_known_us[frauds], begin + frauds + 1)
         clock = np.maximum.accumulate(np.maximum(batch.time_us, self._clock))
-        waiting = len(self._due)
-        known = np.full(len(batch), NOT_FRAUD) if fraud_known_us is None else fraud_known_us
-        frauds = np.flatnonzero(known != NOT_FRAUD)
-        due = np.concatenate((self._due, known[frauds]))
-        keys = np.concatenate((self._keys, batch.keys[:, frauds]), axis=1)
-        # A label is applied before the first transaction at whose time it is known, and after its own.
-        place = np.searchsorted(clock, due)
-        place[waiting:] = np.maximum(place[waiting:], frauds + 1)
-        order = np.lexsort((due, place))
+        if clock[-1] < self._next_us:  # nothing that waits is known by the end of this batch
+            self._clock = int(clock[-1])
+            return self.engine.observe(batch)
+        place = np.maximum(np.searchsorted(clock, self._due), self._after - begin)
+        order = np.lexsort((self._due, place))
         order = order[place[order] < len(batch)]
         parts = []
         start = 0
@@ -80,8 +113,10 @@ class Arrivals:
             if at > start:
                 parts.append(self.engine.observe(batch.take(slice(start, at))))
                 start = at
-            self.engine.learn(np.ascontiguousarray(keys[:, labels]), due[labels])
+            self.engine.learn(np.ascontiguousarray(self._keys[:, labels]), self._due[labels])
         parts.append(self.engine.observe(batch.take(slice(start, len(batch))) if start else batch))
-        rest = np.setdiff1d(np.arange(len(due)), order)
-        self._due, self._keys, self._clock = due[rest], keys[:, rest], int(clock[-1])
+        rest = place >= len(batch)
+        self._due, self._after, self._keys = self._due[rest], self._after[rest], self._keys[:, rest]
+        self._next_us = int(self._due.min(initial=NOT_FRAUD))
+        self._clock = int(clock[-1])
         return np.concatenate(parts)

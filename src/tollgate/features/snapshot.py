@@ -31,7 +31,7 @@ from tollgate.features.heap import CURSOR, FIRST_LEVEL, LEVEL, NO_MIGRATION, TOP
 from tollgate.features.kernel import SOURCES_DIGEST
 from tollgate.features.plan import FeaturePlan
 
-FORMAT = 1  # one more with each change that an older Tollgate would misread
+FORMAT = 2  # one more with each change that an older Tollgate would misread
 _MAGIC = b"TOLLGATE"
 _PREFIX = struct.Struct("<8sII")  # magic, format, bytes of the header
 _MAX_HEADER_BYTES = 1 << 20
@@ -39,6 +39,7 @@ _DIGEST_BYTES = 32
 _MAX_LEVEL = 62  # of the index: a word has no room for more
 _WORD_BYTES = 8
 _SLOT_WORDS = 2
+_LABEL_WORDS = 2  # of a label that waits, beside its keys: when it is due, and after which transaction it came
 _PART_BYTES = 16 << 20  # written, read and digested at a time
 # What gives the words of the state their meaning: after a change in any of them, an old state may mean something else.
 
@@ -51,7 +52,7 @@ class Restored(NamedTuple):
     Attributes:
         engine: With the state that it had.
         position: In the ledger, as it was given to `save`: where to go on.
-        waiting: Labels that were not known yet, for `Arrivals`; None where none were saved.
+        waiting: Labels that no feature knew yet, for `Arrivals`; None where none were saved.
     """
 
     engine: FeatureEngine
@@ -71,6 +72,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     waiting: int | None  # labels; null where none were saved
     entities: int
     clock_us: int
+    newest: int  # label that came, waiting or not
 
 
 def save(
@@ -93,7 +95,7 @@ def save(
     """
     index, heap, meta = engine.arrays
     start, end = _index_range(meta)
-    pending = waiting or Waiting(0, np.empty(0, dtype=np.int64), np.empty((0, 0), dtype=np.uint64))
+    pending = waiting or Waiting.none(0)
     header = _Header(
         plan=plan_digest(engine.plan),
         key_check=key_check.hex(),
@@ -106,9 +108,10 @@ def save(
         waiting=None if waiting is None else len(pending.due_us),
         entities=len(pending.keys),
         clock_us=pending.clock_us,
+        newest=pending.newest,
     )
     keys = np.ascontiguousarray(pending.keys).view(np.int64).reshape(-1)
-    arrays = (meta, index[start:end], heap[: header.heap_words], pending.due_us, keys)
+    arrays = (meta, index[start:end], heap[: header.heap_words], pending.due_us, pending.after, keys)
     try:
         with replacing(path) as file:
             _write(file, header, arrays)
@@ -269,7 +272,7 @@ def _read_header(source: _Input) -> _Header:
         header = msgspec.json.decode(text, type=_Header)
     except msgspec.DecodeError as error:
         raise source.damaged(f"a header that cannot be read ({error})") from error
-    labels = (header.waiting or 0) * (1 + header.entities)
+    labels = (header.waiting or 0) * (_LABEL_WORDS + header.entities)
     words = header.meta_words + header.index_words + header.heap_words + labels
     expected = _PREFIX.size + size + 2 * _DIGEST_BYTES + words * _WORD_BYTES
     if source.size != expected:
@@ -280,11 +283,12 @@ def _read_header(source: _Input) -> _Header:
 def _read_waiting(source: _Input, header: _Header) -> Waiting | None:
     if header.waiting is None:
         return None
-    due = np.empty(header.waiting, dtype=np.int64)
+    due, after = np.empty(header.waiting, dtype=np.int64), np.empty(header.waiting, dtype=np.int64)
     keys = np.empty(header.entities * header.waiting, dtype=np.int64)
-    source.fill(due)
-    source.fill(keys)
-    return Waiting(header.clock_us, due, keys.view(np.uint64).reshape(header.entities, header.waiting))
+    for array in (due, after, keys):
+        source.fill(array)
+    words = keys.view(np.uint64).reshape(header.entities, header.waiting)
+    return Waiting(header.clock_us, header.newest, due, after, words)
 
 
 def _refused(path: Path, code: str, expected: str, got: str) -> SnapshotError:

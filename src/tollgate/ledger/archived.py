@@ -11,7 +11,7 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -90,6 +90,46 @@ def read(folder: Path, after: int, last: int) -> Iterator[Stretch]:
             columns = ("transaction_id", "body", "answer", "features")
             yield Stretch(position + 1, *(frame[name].to_list() for name in columns))
             position += rows
+
+
+def bodies(folder: Path, numbers: Sequence[int], last: int) -> dict[int, bytes]:
+    """Return the bodies of archived transactions by their arrival numbers.
+
+    Args:
+        folder: Of the files.
+        numbers: Ascending, none beyond `last`.
+        last: Arrival number of the newest archived transaction.
+
+    Raises:
+        LedgerError: A file is missing, or cannot be read.
+    """
+    found: dict[int, bytes] = {}
+    for file in check(folder, last):
+        here = [number for number in numbers if file.first <= number < file.first + file.rows]
+        if here:
+            found |= _pairs(file.path, pl.col("seq").is_in(here), ("seq", "body"))
+    return found
+
+
+def numbers(folder: Path, ids: Sequence[str], last: int) -> dict[str, int]:
+    """Return the arrival numbers of those of some ids that are archived. All files are read: there is no index.
+
+    Raises:
+        LedgerError: A file is missing, or cannot be read.
+    """
+    found: dict[str, int] = {}
+    for file in check(folder, last):
+        wanted = (pl.col("seq") <= last) & pl.col("transaction_id").is_in(ids)
+        found |= _pairs(file.path, wanted, ("transaction_id", "seq"))
+    return found
+
+
+def _pairs(path: Path, wanted: pl.Expr, columns: tuple[str, str]) -> dict[Any, Any]:
+    try:
+        frame = pl.scan_parquet(path).filter(wanted).select(columns).collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _unreadable(path, error) from error
+    return dict(frame.iter_rows())
 
 
 def check(folder: Path, last: int) -> list[_File]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, Self
 
 import msgspec
@@ -12,14 +13,16 @@ from sqlalchemy import Connection, func, insert, select
 
 from tollgate.decision import Decision
 from tollgate.errors import LedgerError
-from tollgate.label import Label
+from tollgate.label import Label, LabelResult
+from tollgate.ledger import archived
 from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
+from tollgate.ledger.labels import Frauds, Recording, Verdicts, frauds, old_frauds, record, verdicts
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
-from tollgate.ledger.stretches import gap, opened, stretches
+from tollgate.ledger.stretches import bodies, gap, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
 
 KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that is recorded
@@ -39,10 +42,11 @@ class History(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A recorded transaction's body, and when it became known as fraud, if it did."""
+    """A recorded transaction: its id, its body, and its decision, JSON; imported history has no decision."""
 
+    transaction_id: str
     body: bytes
-    fraud_known_us: int | None
+    answer: bytes | None
 
 
 class Recorded(NamedTuple):
@@ -53,7 +57,10 @@ class Recorded(NamedTuple):
 
 
 class Ledger:
-    """The durable record. One process writes it at a time; not thread-safe but for `replay` and `labels`."""
+    """The durable record. One process writes it at a time.
+
+    Not thread-safe but for `replay`, `bodies`, `frauds` and `labels`.
+    """
 
     def __init__(
         self,
@@ -152,6 +159,12 @@ class Ledger:
             return int(connection.scalar(select(func.count()).select_from(LABELS)) or 0)
 
     @property
+    def newest_label(self) -> int:
+        """Sequence number of the newest label; 0 for none."""
+        with reading(self.engine) as connection:
+            return int(connection.scalar(select(func.max(LABELS.c.seq))) or 0)
+
+    @property
     def horizon_us(self) -> int | None:
         """The newest archived effective time: whether an id that is not newer came before is not known any more."""
         return self._mark.horizon_us
@@ -184,7 +197,12 @@ class Ledger:
         if self._stale:
             self.refresh()
         numbers = self._index().find(hashes)
-        return self._verified(ids, hashes, numbers) if numbers.any() else {}
+        if not numbers.any():
+            return {}
+        return {
+            identifier: Recorded(packed.body(row), packed.answer(row))
+            for identifier, _, packed, row in self._verified(ids, hashes, numbers)
+        }
 
     def append(self, group: Group, hashes: Hashes | None = None) -> None:
         """Record transactions and their decisions, all or none, durably, in this order.
@@ -212,32 +230,105 @@ class Ledger:
         self._number(hashes)
         self._checkpoints.wrote(len(row[-1]))
 
-    def import_history(self, history: Sequence[History], labels: Sequence[Label]) -> None:
-        """Record past transactions that were not decided here, and their labels, all or none.
+    def import_history(self, history: Sequence[History], labels: Sequence[Label], by: str) -> None:
+        """Record past transactions that were not decided here, and labels, all or none.
+
+        Args:
+            history: In order of arrival.
+            labels: Of these, or of transactions of before; those of others are left out.
+            by: Who records them.
 
         Raises:
             LedgerError: Nothing was recorded.
         """
-        hashes = self._new([one.transaction_id for one in history])
+        ids = [one.transaction_id for one in history]
+        hashes = self._new(ids)
         names = GROUPS.columns.keys()
         rows = []
         for start in range(0, len(history), IMPORT_GROUP):
             part = slice(start, start + IMPORT_GROUP)
             rows.append(dict(zip(names, _row(_past(history[part]), self._last + 1 + start, hashes[part]), strict=True)))
+        numbers = dict(zip(ids, range(self._last + 1, self._last + 1 + len(ids)), strict=True))
+        numbers |= self.numbers([one.transaction_id for one in labels if one.transaction_id not in numbers])
+        at_us = max((one.observed_us for one in history), default=0)
         try:
-            self._write(rows, labels)
+            with writing(self.engine) as connection:
+                if rows:
+                    connection.execute(insert(GROUPS), rows)
+                record(connection, labels, numbers, Recording(by, at_us, self._last))
         except LedgerError:
             self._stale = True
             raise
         self._number(hashes)
 
-    def add_labels(self, labels: Sequence[Label]) -> None:
-        """Record labels; the same label again changes nothing.
+    def add_labels(self, labels: Sequence[Label], by: str, at_us: int) -> list[LabelResult]:
+        """Record labels after the transactions that are there, in one durable transaction; say what became of each.
+
+        Args:
+            labels: In the order in which they came. The same label again changes nothing.
+            by: Who records them.
+            at_us: When, in microseconds since 1970-01-01 UTC.
 
         Raises:
-            LedgerError: Nothing was recorded.
+            LedgerError: Nothing was recorded, unless it was the last step that failed to say so.
         """
-        self._write([], labels)
+        if self._appender is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        numbers = self.numbers([one.transaction_id for one in labels])
+        with writing(self.engine) as connection:
+            return record(connection, labels, numbers, Recording(by, at_us, self._last))
+
+    def frauds(self, after: int, last: int) -> Frauds:
+        """Return the transactions that first became known as fraud by a label after sequence number `after`.
+
+        Args:
+            after: Sequence number of the newest label that is known; 0 for none.
+            last: Arrival number of the newest transaction that is known; what belongs after a later one is left out.
+
+        Raises:
+            LedgerError: They could not be read.
+        """
+        with reading(self.engine) as connection:
+            return frauds(connection, after, last)
+
+    def old_frauds(self) -> dict[str, int]:
+        """Return when transactions became known as fraud by labels of before labels had numbers, by their ids."""
+        with reading(self.engine) as connection:
+            return old_frauds(connection)
+
+    def verdicts(self, known_by_us: int) -> Verdicts:
+        """Return what transactions turned out to be, by the labels that were known by a time (microseconds, UTC).
+
+        Of several labels the one counts that became known last, and of one moment that of the strongest source.
+        """
+        with reading(self.engine) as connection:
+            return verdicts(connection, known_by_us)
+
+    def bodies(self, numbers: Sequence[int]) -> list[bytes]:
+        """Return the bodies of transactions by their arrival numbers, the archived ones too.
+
+        Raises:
+            LedgerError: They could not be read, or some are missing.
+        """
+        found = bodies(self.engine, numbers)
+        return [found[number] for number in numbers]
+
+    def numbers(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the arrival numbers of those of some ids that are known; to find archived ones takes long.
+
+        Raises:
+            LedgerError: They could not be read.
+        """
+        if self._stale:
+            self.refresh()
+        hashes = self.hashes(ids)
+        found = {
+            identifier: number for identifier, number, _, _ in self._verified(ids, hashes, self._index().find(hashes))
+        }
+        missing = [one for one in ids if one not in found]
+        if missing and self._mark.last:
+            found |= archived.numbers(Path(self._mark.folder), missing, self._mark.last)
+        return found
 
     def replay(self, after: int = 0) -> Iterator[list[Replayed]]:
         """Yield all transactions after arrival number `after`, in arrival order, in chunks: archive first, then table.
@@ -245,13 +336,11 @@ class Ledger:
         Raises:
             LedgerError: They could not be read, or some are missing.
         """
-        with reading(self.engine) as connection:
-            known_us = {row.transaction_id: row.known_us for row in connection.execute(_FRAUDS)}
         for part in stretches(self.engine, after):
             yield [
-                Replayed(body, known_us.get(identifier))
+                Replayed(*one)
                 for stretch in part
-                for identifier, body in zip(stretch.ids, stretch.bodies, strict=True)
+                for one in zip(stretch.ids, stretch.bodies, stretch.answers, strict=True)
             ]
 
     def decided(self) -> Iterator[tuple[str, Decision, bytes]]:
@@ -301,10 +390,9 @@ class Ledger:
             raise gap(self.engine, self._indexed)
         self._indexed = last
 
-    def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> dict[str, Recorded]:
-        """Return what is recorded under those of N ids whose candidate, or one after it, has that id."""
+    def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> Iterator[tuple[str, int, Packed, int]]:
+        """Yield those of N ids whose candidate, or one after it, has that id: its number, group, and row in it."""
         identities = self._index()
-        found: dict[str, Recorded] = {}
         waiting = [(int(numbers[row]), row, int(hashes[row])) for row in np.flatnonzero(numbers).tolist()]
         with reading(self.engine) as connection:
             while waiting:
@@ -314,13 +402,12 @@ class Ledger:
                     if packed is None or number >= first + len(packed):
                         first, packed = self._group_with(connection, number)
                     if packed is not None and packed.id(number - first) == ids[row]:
-                        found[ids[row]] = Recorded(packed.body(number - first), packed.answer(number - first))
+                        yield ids[row], number, packed, number - first
                         continue
                     after, candidate = identities.next(hashed)
                     if candidate:
                         others.append((candidate, row, after))
                 waiting = others
-        return found
 
     def _group_with(self, connection: Connection, number: int) -> tuple[int, Packed | None]:
         """Return the group that transaction `number` is in and its first number; none where it was archived since."""
@@ -351,29 +438,11 @@ class Ledger:
         self._last += len(hashes)
         self._indexed = self._last
 
-    def _write(self, groups: list[dict[str, object]], labels: Sequence[Label]) -> None:
-        verdicts = [
-            {"transaction_id": one.transaction_id, "is_fraud": one.is_fraud, "available_us": one.available_us,
-             "source": one.source.value}
-            for one in labels
-        ]  # fmt: skip
-        with writing(self.engine) as connection:
-            if groups:
-                connection.execute(insert(GROUPS), groups)
-            if verdicts:
-                connection.execute(_ADD_LABEL, verdicts)
-
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
 _HASHES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.id_hashes).order_by(GROUPS.c.first)
 _PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)
-_FRAUDS = (
-    select(LABELS.c.transaction_id, func.min(LABELS.c.available_us).label("known_us"))
-    .where(LABELS.c.is_fraud)
-    .group_by(LABELS.c.transaction_id)
-)
-_ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
 
 
 def _row(group: Group, first: int, hashes: Hashes) -> tuple[*tuple[object, ...], bytes]:

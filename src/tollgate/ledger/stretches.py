@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Engine, func, select
@@ -61,6 +61,31 @@ def _table_part(engine: Engine, position: int) -> list[Stretch]:
                 part.append(_stretch(opened(engine, first, payload), first, at + 1 - first))
                 at = first + count - 1
     return part
+
+
+def bodies(engine: Engine, numbers: Iterable[int]) -> dict[int, bytes]:
+    """Return the bodies of transactions by their arrival numbers, wherever they lie.
+
+    Raises:
+        LedgerError: They could not be read, or some are missing.
+    """
+    wanted = sorted(set(numbers))
+    found: dict[int, bytes] = {}
+    first, packed = 0, None
+    with reading(engine) as connection:
+        for number in wanted:
+            if packed is None or number >= first + len(packed):
+                query = _PAYLOADS.where(GROUPS.c.first <= number).order_by(GROUPS.c.first.desc()).limit(1)
+                row = connection.execute(query).one_or_none()
+                if row is None or number >= row.first + row.count:
+                    continue
+                first, packed = row.first, opened(engine, row.first, row.payload)
+            found[number] = packed.body(number - first)
+        mark = archive_mark(connection)  # read last: what is marked is deleted after
+    missing = [number for number in wanted if number not in found]
+    if missing and missing[-1] > mark.last:
+        raise gap(engine, missing[-1] - 1)
+    return found | archived.bodies(Path(mark.folder), missing, mark.last) if missing else found
 
 
 def opened(engine: Engine, first: int, payload: bytes) -> Packed:

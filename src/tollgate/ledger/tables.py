@@ -46,6 +46,10 @@ LABELS = Table(
     Column("is_fraud", Boolean, nullable=False),
     Column("available_us", BigInteger, nullable=False),
     Column("source", String, nullable=False),
+    Column("number", BigInteger),  # arrival number of its transaction; null for labels of before there was this column
+    Column("recorded_after", BigInteger, nullable=False, server_default="0"),  # transactions that were there already
+    Column("recorded_us", BigInteger),
+    Column("recorded_by", String),
     UniqueConstraint("transaction_id", "source", "available_us"),
 )
 

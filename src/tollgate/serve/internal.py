@@ -1,10 +1,10 @@
-"""The internal port: metrics, the documents, the champion and the log level. It is for operators, not for payments."""
+"""The internal port: metrics, documents, labels, champion, log level. It is for operators, not for payments."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +13,8 @@ from tollgate.bundle import Registry
 from tollgate.control import ApiKey, Scope
 from tollgate.errors import InputError, MalformedError, TollgateError, TooLargeError
 from tollgate.keys import KeyRing, presented
+from tollgate.label import Label, LabelResult
+from tollgate.labelling import labelled, read_labels, refusal_of
 from tollgate.ledger.controls import Controls
 from tollgate.serve.logs import Logs
 from tollgate.serve.message import Answer, Handler, Request, answer_json, refusal, refuse
@@ -23,8 +25,11 @@ LOG = logging.getLogger(__name__)
 MAX_BODY_BYTES = 4096
 _STATUS = {"no_bundle": 404, "no_predecessor": 409, "bad_level": 422}  # the request is wrong, not the server
 
+_SCOPES = {"/labels": Scope.LABEL}  # of the other paths: admin
+
 T = TypeVar("T", bound=msgspec.Struct)
 Route = Callable[[Request, ApiKey], Awaitable[Answer]]
+TakeLabels = Callable[[Sequence[Label], str], Awaitable[list[LabelResult]]]
 
 
 class Promotion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +45,10 @@ class LogLevel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InternalApp:
-    """Answers on the internal port. What changes something needs a key of scope `admin`, if there are keys."""
+    """Answers on the internal port.
+
+    If there are keys, labels need one of scope `label`, and whatever else changes something one of scope `admin`.
+    """
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class InternalApp:
         document: Callable[[], bytes],
         health: Handler,
         clock_us: Callable[[], int],
+        take_labels: TakeLabels,
     ) -> None:
         """Make the handler.
 
@@ -64,6 +73,7 @@ class InternalApp:
             document: Gives the OpenAPI document of the public port, as JSON.
             health: Answers the health paths, as on the public port.
             clock_us: Microseconds since 1970-01-01 UTC.
+            take_labels: Records labels under who sent them, and returns what became of each once they are durable.
         """
         self._registry = registry
         self._controls = controls
@@ -73,6 +83,7 @@ class InternalApp:
         self._document = document
         self._health = health
         self._clock_us = clock_us
+        self._take_labels = take_labels
         self._one_at_a_time = asyncio.Lock()  # a promotion reads the pointer, then writes it
         self._open: dict[str, Callable[[Request], Awaitable[Answer]]] = {
             "/metrics": self._expose,
@@ -85,6 +96,7 @@ class InternalApp:
             "/bundles": {"GET": self._bundles},
             "/champion": {"PUT": self._promote},
             "/champion/rollback": {"POST": self._rollback},
+            "/labels": {"POST": self._label},
             "/log-level": {"GET": self._log_level, "PUT": self._set_log_level},
         }
 
@@ -110,7 +122,7 @@ class InternalApp:
             return refuse(404, "not_found", f"expected one of {paths}, but got {request.path}")
         if method not in methods:
             return _not_allowed(request, list(methods))
-        key = self._keys().check(presented(request.headers), Scope.ADMIN, self._clock_us())
+        key = self._keys().check(presented(request.headers), _SCOPES.get(request.path, Scope.ADMIN), self._clock_us())
         return await methods[method](request, key)
 
     async def _expose(self, request: Request) -> Answer:
@@ -138,6 +150,17 @@ class InternalApp:
             before = await asyncio.to_thread(self._registry.champion)
             await self._change(key, "champion.rollback", before or "none", self._registry.rollback)
             return answer_json({"champion": await asyncio.to_thread(self._registry.champion)})
+
+    async def _label(self, request: Request, key: ApiKey) -> Answer:
+        many, labels = read_labels(request.body)
+        self._keys().charge(key, len(labels) - 1)
+        results = await self._take_labels(labels, f"key:{key.id}")
+        if many:
+            return answer_json([labelled(*pair) for pair in zip(labels, results, strict=True)])
+        error = refusal_of(labels[0], results[0])
+        if error is not None:
+            raise error
+        return answer_json(labelled(labels[0], results[0]))
 
     async def _log_level(self, _request: Request, _key: ApiKey) -> Answer:
         return answer_json({"level": self._logs.level})

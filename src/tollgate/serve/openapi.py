@@ -10,11 +10,13 @@ import msgspec
 from tollgate import __version__
 from tollgate.config import ServeConfig
 from tollgate.decision import Decision
+from tollgate.label import Label, Labelled
+from tollgate.labelling import MAX_LABELS
 from tollgate.money import Money
 from tollgate.schema import Schema
 from tollgate.serve.fields import Json, example, transaction_schema
 from tollgate.serve.logs import LEVELS
-from tollgate.serve.refusals import INTERNAL, PUBLIC, Status
+from tollgate.serve.refusals import INTERNAL, LABELS, PUBLIC, Status
 
 _REF = "#/components/schemas/{name}"
 _KEYED: list[dict[str, list[str]]] = [{"bearer": []}, {"api_key": []}, {}]  # the last: a server without keys is open
@@ -99,13 +101,39 @@ def internal_document() -> bytes:
         "/champion/rollback": {
             "post": _operation("rollback", "Make the champion before this one the champion.", champion, admin=True)
         },
+        "/labels": {"post": _labels()},
         "/log-level": {
             "get": _operation("log_level", "The lowest level that is logged.", level, admin=True),
             "put": _operation("set_log_level", "Log from another level on.", level, level, admin=True),
         },
         **_health_paths(),
     }
-    return _document("Tollgate, internal port", paths, {})
+    _, schemas = msgspec.json.schema_components([Label, Labelled], ref_template=_REF)
+    return _document("Tollgate, internal port", paths, dict(schemas))
+
+
+def _labels() -> Json:
+    """Return the operation that takes labels."""
+    one, answer = {"$ref": _REF.format(name="Label")}, {"$ref": _REF.format(name="Labelled")}
+    sent = {"transaction_id": "t-1", "is_fraud": True, "source": "chargeback", "available_us": 1_767_225_600_000_000}
+    said = {"transaction_id": "t-1", "result": "recorded"}
+    body = {"oneOf": [one, {"type": "array", "items": one, "maxItems": MAX_LABELS}]}
+    examples = {"one": {"value": sent}, "array": {"value": [sent]}}
+    answers = {"oneOf": [answer, {"type": "array", "items": answer}]}
+    return {
+        "operationId": "label",
+        "tags": ["labels"],
+        "summary": "Record one label, or an array of them.",
+        "description": (
+            "Each label is durable before the answer, and moves the features of the next transaction that is at or "
+            "after available_us. The same label again changes nothing. Labels of an array stand each for itself: the "
+            "answer says in their order what became of them. With keys, one of scope `label`."
+        ),
+        "security": _KEYED,
+        "parameters": [{"$ref": "#/components/parameters/RequestId"}],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body, "examples": examples}}},
+        "responses": {"200": _answer("What became of the label, or of each.", answers, said)} | _refusals(LABELS),
+    }
 
 
 def _only(name: str, field: Json) -> Json:

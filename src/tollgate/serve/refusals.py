@@ -95,6 +95,40 @@ PUBLIC: dict[int, Status] = {
     505: Status("The version is another.", {"unknown_version": "The request is neither HTTP/1.1 nor HTTP/1.0."}),
 }
 
+LABELS: dict[int, Status] = {
+    400: Status("The body is not JSON.", {"invalid_json": "The body is not JSON in UTF-8."}),
+    401: PUBLIC[401],
+    403: PUBLIC[403],
+    404: Status(
+        "The label is of no transaction that is recorded. Of an array, the answer says so label by label.",
+        {"unknown_transaction": "There is no such transaction; it may still come."},
+    ),
+    405: PUBLIC[405],
+    409: Status(
+        "The label contradicts one that is recorded. Of an array, the answer says so label by label.",
+        {"conflicting_label": "Its source has said the opposite for the same moment."},
+    ),
+    413: Status(
+        "There is too much in one request.",
+        {
+            "body_too_large": "The body is longer than the server reads.",
+            "too_many": "The array has more than 10,000 labels.",
+        },
+    ),
+    422: Status("A label cannot be read. Nothing was recorded.", {"bad_label": "The message says what is wrong."}),
+    429: PUBLIC[429],
+    503: Status(
+        "Labels cannot be recorded now. The same request may be sent again: what is recorded already is not recorded "
+        "twice.",
+        {
+            "not_ready": "The feature state is being rebuilt from the ledger.",
+            "overloaded": "Too many labels are waiting.",
+            "ledger_failed": "The ledger cannot be written.",
+        },
+        retry=True,
+    ),
+}
+
 INTERNAL: dict[int, Status] = {
     400: PUBLIC[400],
     401: PUBLIC[401],

@@ -15,6 +15,7 @@ from tollgate.serve.app import PredictApp
 from tollgate.serve.batcher import Batcher, Job
 from tollgate.serve.canary import Canary
 from tollgate.serve.companions import Companions
+from tollgate.serve.desk import LabelDesk
 from tollgate.serve.health import Health
 from tollgate.serve.metrics import Metrics
 from tollgate.serve.snapshots import Snapshots
@@ -55,6 +56,8 @@ class Service:
         self.app = PredictApp(
             reader, self.batcher, self.health, lambda: succession.keys, self.metrics, limits, clock_us, clock_s
         )
+
+        self.desk = LabelDesk(self.batcher.between, lambda: scorer.ready, self.metrics.labelled)
 
     async def start(self) -> None:
         """Start to recover the feature state and then to decide, in the running loop."""

@@ -6,13 +6,15 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tollgate import __version__
+from tollgate.label import Label, LabelResult
 from tollgate.scorer import Decided
 from tollgate.serve.accounting import account
 from tollgate.serve.canary import Canary
 from tollgate.serve.companions import Companions
+from tollgate.serve.desk import LabelDesk
 from tollgate.serve.health import Health
 from tollgate.serve.metrics import Metrics
 from tollgate.serve.snapshots import Snapshots
@@ -46,12 +48,15 @@ class StreamService:
             clock_s: A clock that runs on: `time.monotonic`.
         """
         measures = Measures()
-        self.worker = StreamWorker(parts, measures, stopping, self._count, _end_process, clock_s, clock_us)
+        self.worker = StreamWorker(
+            parts, measures, stopping, self._count, self._count_labels, _end_process, clock_s, clock_us
+        )
         canary = Canary(self.worker, clock_s, deadline_s)
         self._companions = Companions(canary, succession, snapshots)
         self.health = Health(parts.scorer, parts.ledger, canary, lambda: self.worker.waiting, clock_us)
         self.metrics = Metrics(__version__, self.health.readings)
         measures.register(self.metrics.registry)
+        self.desk = LabelDesk(self.worker.between, lambda: parts.scorer.ready, self._count_labels)
 
     async def start(self) -> None:
         """Start to recover the feature state and then to decide."""
@@ -65,6 +70,9 @@ class StreamService:
 
     def _count(self, decided: Decided) -> None:
         account(self.metrics, decided)
+
+    def _count_labels(self, labels: Sequence[Label], results: Sequence[LabelResult]) -> None:
+        self.metrics.labelled(labels, results)
 
 
 def _end_process() -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from tollgate.admission import Submission
-from tollgate.codec import MAX_TEXT, MAX_TIME_US
 from tollgate.config import StreamConfig
 from tollgate.errors import InputError, MalformedError, TollgateError, TooLargeError
 from tollgate.intake import TransactionReader
 from tollgate.label import Label
+from tollgate.labelling import read_label
 from tollgate.rows import Row
 from tollgate.stream.record import Record
 
@@ -23,12 +21,14 @@ class Sorted(NamedTuple):
     Attributes:
         transactions: The records of transactions that can be read, in order.
         rows: Theirs, one each.
-        labels: What labels say.
+        label_records: The records of labels that can be read, in order.
+        labels: What they say, one each.
         refused: Records that cannot be read, and why.
     """
 
     transactions: list[Record]
     rows: list[Row]
+    label_records: list[Record]
     labels: list[Label]
     refused: list[tuple[Record, TollgateError]]
 
@@ -45,16 +45,16 @@ class Sorting:
         self._reader = reader
         self._labels = settings.topics.labels
         self._max_bytes = settings.max_record_bytes
-        self._label = msgspec.json.Decoder(Label)
 
     def sort(self, records: Sequence[Record]) -> Sorted:
         """Read records; one that cannot be read stops nothing."""
-        result = Sorted([], [], [], [])
+        result = Sorted([], [], [], [], [])
         for record in records:
             try:
                 body = self._body(record)
                 if record.topic == self._labels:
-                    result.labels.append(self._read_label(body))
+                    result.labels.append(read_label(body))
+                    result.label_records.append(record)
                 else:
                     result.rows.append(self._read_transaction(body))
                     result.transactions.append(record)
@@ -80,22 +80,3 @@ class Sorting:
                 "not_one", "expected one transaction in a record, but got an array; send each in a record of its own"
             )
         return rows[0]
-
-    def _read_label(self, body: bytes) -> Label:
-        try:
-            label = self._label.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InputError(
-                "bad_label", f"expected a label {{{', '.join(Label.__struct_fields__)}}}, but: {error}"
-            ) from None
-        if not 0 < len(label.transaction_id) <= MAX_TEXT:
-            raise InputError(
-                "bad_label", f"expected a transaction_id of 1 to {MAX_TEXT} characters", column="transaction_id"
-            )
-        if not 0 <= label.available_us <= MAX_TIME_US:
-            raise InputError(
-                "bad_label",
-                f"expected a time in microseconds since 1970-01-01 UTC, but got {label.available_us}",
-                column="available_us",
-            )
-        return label

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,8 @@ from tollgate.config import TopicsConfig
 from tollgate.decision import Outcome
 from tollgate.errors import StreamError, TollgateError
 from tollgate.intake import TransactionReader
+from tollgate.label import Label, LabelResult
+from tollgate.labelling import refusal_of
 from tollgate.ledger import Ledger
 from tollgate.scorer import Decided, Scorer
 from tollgate.serve.batcher import Job
@@ -52,7 +54,7 @@ class Parts(msgspec.Struct, frozen=True):
     Attributes:
         reader: Writes transactions back for alerts.
         scorer: Decides.
-        ledger: Its own; labels go there.
+        ledger: Its own.
         subscription: Where records come from.
         outbox: Where they go.
         sorting: Tells them apart.
@@ -79,6 +81,7 @@ class StreamWorker:
         measures: Measures,
         stopping: threading.Event,
         on_decided: Callable[[Decided], None],
+        on_labelled: Callable[[Sequence[Label], Sequence[LabelResult]], None],
         on_failed: Callable[[], None],
         clock_s: Callable[[], float],
         clock_us: Callable[[], int],
@@ -90,6 +93,7 @@ class StreamWorker:
             measures: What it counts in.
             stopping: Set to stop it.
             on_decided: Told of each batch, in its thread.
+            on_labelled: Told of labels and what became of them, in its thread.
             on_failed: Called, in its thread, when it cannot go on; `failure` says why.
             clock_s: A clock that runs on: `time.monotonic`.
             clock_us: Microseconds since 1970-01-01 UTC.
@@ -98,6 +102,7 @@ class StreamWorker:
         self._measures = measures
         self._stopping = stopping
         self._on_decided = on_decided
+        self._on_labelled = on_labelled
         self._on_failed = on_failed
         self._clock_s = clock_s
         self._clock_us = clock_us
@@ -202,12 +207,12 @@ class StreamWorker:
         found = parts.sorting.sort(records)
         outgoing: list[Outgoing] = []
         refused = list(found.refused)
+        answered = 0
         if found.rows:
             decided = parts.scorer.decide(found.submissions(self._clock_s()))
             self._on_decided(decided)
-            self._answer(found, decided.results, outgoing, refused)
-        if found.labels:
-            parts.ledger.add_labels(found.labels)
+            answered = self._answer(found, decided.results, outgoing, refused)
+        taken = self._label(found, refused) if found.labels else 0
         for record, error in refused:
             letter = dead_letter(record, error, hide=parts.hides_card_numbers)
             outgoing.append(Outgoing(parts.topics.dead_letters, record.key, letter))
@@ -218,8 +223,8 @@ class StreamWorker:
         parts.subscription.advance(positions)
         now_us = self._clock_us()
         self._measures.committed(
-            len(found.rows) + len(found.refused) - len(refused),
-            len(found.labels),
+            answered,
+            taken,
             [error.code for _, error in refused],
             [max(now_us / 1e6 - one.timestamp_ms / 1e3, 0.0) for one in records if one.timestamp_ms],
         )
@@ -230,9 +235,9 @@ class StreamWorker:
         results: list[list[bytes] | TollgateError],
         outgoing: list[Outgoing],
         refused: list[tuple[Record, Any]],
-    ) -> None:
-        """Add each decision, and its alert where it holds or blocks, or why there is none."""
-        topics = self._parts.topics
+    ) -> int:
+        """Add each decision, and its alert where it holds or blocks, or why there is none; return how many."""
+        topics, before = self._parts.topics, len(refused)
         for record, row, result in zip(found.transactions, found.rows, results, strict=True):
             if isinstance(result, TollgateError):
                 refused.append((record, result))
@@ -243,6 +248,15 @@ class StreamWorker:
             outgoing.append(Outgoing(topics.decisions, key, decision))
             if answer.outcome in _HELD:
                 outgoing.append(Outgoing(topics.alerts, key, alert(self._parts.reader.body(row), decision)))
+        return len(results) - (len(refused) - before)
+
+    def _label(self, found: Sorted, refused: list[tuple[Record, Any]]) -> int:
+        """Record the labels, and add those that are not taken to `refused`; return how many are."""
+        results = run(self._parts.scorer.label(found.labels, f"topic:{self._parts.topics.labels}"))
+        self._on_labelled(found.labels, results)
+        errors = [refusal_of(label, result) for label, result in zip(found.labels, results, strict=True)]
+        refused += [pair for pair in zip(found.label_records, errors, strict=True) if pair[1] is not None]
+        return errors.count(None)
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: it was told to
