@@ -1,5 +1,7 @@
 """Labels that come while transactions are decided: one order for the live run, every replay and every restart."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from sqlalchemy import insert
 
 from deciding import CARD, NOW_US, READER, body_of, make_scorer, new_scorer, payment, recovery, submission
 from tollgate.admission import CardNumbers
+from tollgate.breaker import Breaker
 from tollgate.errors import ConflictError, InputError, LedgerError, NotFoundError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, tx
 from tollgate.features.entities import entity
@@ -19,6 +22,7 @@ from tollgate.ledger.connection import writing
 from tollgate.ledger.tables import LABELS
 from tollgate.recovery import Snapshots
 from tollgate.schema import payment_schema
+from tollgate.shadow import Shadow
 from tollgate.steps import run
 
 MERCHANT = entity("merchant_id")
@@ -62,7 +66,7 @@ def recorded(ledger):
 def replayed(ledger):
     """The features of every transaction of the ledger, recomputed."""
     kept = []
-    recovery(ledger, plan=PLAN).replay(lambda _batch, features: kept.append(features))
+    recovery(ledger, plan=PLAN).replay(lambda _part, _batch, features: kept.append(features))
     return np.concatenate(kept) if kept else np.empty((0, len(PLAN.names)))
 
 
@@ -180,6 +184,49 @@ def test_labels_come_after_what_was_decided_and_could_not_be_recorded(ledger, mo
     monkeypatch.setattr(ledger, "append", append)
     assert take(scorer, [label(1, second=1)]) == ["recorded"]
     assert [tuple(one) for one in ledger.frauds(0, 2).frauds] == [(2, NOW_US + SECOND_US, 2)]
+
+
+def test_a_replay_beside_a_writer_gets_each_label_in_its_place(ledger, open_ledger):
+    """What is decided and labelled while a reader replays is a part of its replay, in the order of the ledger."""
+    scorer = make_scorer(ledger, plan=PLAN)
+    scorer.decide([submission(*(row(n, n) for n in range(6)))])
+    take(scorer, [label(0, second=3)])
+    reader = open_ledger(ledger.url, write=False)
+    kept = []
+
+    def meanwhile(_part, batch, features):
+        kept.append(features)
+        count = ledger.transactions
+        if count < 24:
+            scorer.decide([submission(row(count, count))])
+            take(scorer, [label(count, second=count), label(count - 5, second=count + 4)])
+            scorer.decide([submission(*(row(count + n, count + n) for n in range(1, 4)))])
+
+    arrivals = recovery(reader, plan=PLAN).replay(meanwhile)
+    got = np.concatenate(kept)
+    assert len(got) == ledger.transactions > 24
+    assert [one.tobytes() for one in got] == recorded(ledger)
+    assert got[:, FRAUDS_1H].max() > 1
+    last = READER.from_rows([row(99, 99)])
+    assert arrivals.observe(last).tobytes() == recovery(ledger, plan=PLAN).recover().observe(last).tobytes()
+
+
+def test_a_challenger_with_features_of_its_own_learns_too(ledger):
+    """Its state is that of a replay, as the champion's is."""
+    seen = []
+
+    def score(features):
+        seen.append(features)
+        return np.zeros(len(features)), np.ones(len(features))
+
+    scorer = make_scorer(ledger)  # of a champion without features of labels
+    scorer.decide([submission(row(0, 0), row(3, 1))])
+    scorer.shadow = Shadow("challenger", score, Breaker(time.monotonic), recovery(ledger, plan=PLAN).recover())
+    take(scorer, [label(0, second=2)])
+    scorer.decide([submission(row(6, 5))])
+    scorer.shadow.breaker.close()
+    assert seen[0][:, FRAUDS_1H] == [1]
+    assert seen[0].tobytes() == replayed(ledger)[-1].tobytes()
 
 
 def test_before_the_state_is_there_no_label_is_taken(ledger):

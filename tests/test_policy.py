@@ -13,8 +13,9 @@ from deciding import PLAN, READER, payment
 from tollgate.config import PolicyConfig
 from tollgate.control import ListEntry, ListKind
 from tollgate.decision import Outcome
+from tollgate.hashing import HashKey
 from tollgate.lists import Lists
-from tollgate.policy import OUTCOMES, Policy
+from tollgate.policy import HOLDOUT, OUTCOMES, Policy
 from tollgate.rules import Rule, RuleSet, compile_rules
 
 NAN = math.nan
@@ -29,10 +30,10 @@ def rule(name, action, when="tx.amount > 0", mode="live", **changes):
     return msgspec.convert(said, Rule)
 
 
-def policy(*rules, entries=(), config=CONFIG):
+def policy(*rules, entries=(), config=CONFIG, holdout_key=None):
     compiled = compile_rules(RuleSet(rules), PLAN)
     listed = [ListEntry(kind, "card_id", value, "known", "ana", 0) for kind, value in entries]
-    return Policy(config, compiled, Lists.of(listed, READER.schema, READER.read_entity))
+    return Policy(config, compiled, Lists.of(listed, READER.schema, READER.read_entity), holdout_key)
 
 
 def batch(count=1, **changes):
@@ -167,3 +168,40 @@ def test_the_reasons_of_thresholds_and_of_a_missing_model_are_sentences():
     """For decisions that no feature explains."""
     assert Policy(CONFIG).over_threshold(0.9, Outcome.BLOCK).text == "the score 0.90 is at or above 0.80"
     assert Policy(CONFIG).without_score("model_failed").text == "decided without the model: model_failed"
+
+
+HELD_OUT = PolicyConfig(review=0.5, block=0.8, holdout=0.25)
+
+
+def test_a_share_of_what_the_score_blocks_is_let_through_always_the_same():
+    """By the id and the key alone; with a reason. What is not blocked, or has no score, is not touched."""
+    scores = [0.9] * 2000 + [0.6] * 500
+    first = judge(policy(config=HELD_OUT, holdout_key=READER.key), scores)
+    out = [row for row, outcome in enumerate(outcomes(first)) if outcome == "approve"]
+    assert 425 < len(out) < 575  # 500 are expected; beyond 75 is less likely than one in ten thousand
+    assert max(out) < 2000
+    assert all(first.reasons[row] == (HOLDOUT,) for row in out)
+    assert outcomes(first)[2000:] == ["review"] * 500
+    again = judge(policy(config=HELD_OUT, holdout_key=READER.key), scores)
+    assert outcomes(again) == outcomes(first)
+    other = judge(policy(config=HELD_OUT, holdout_key=HashKey.of(b"x" * 16)), scores)
+    assert outcomes(other) != outcomes(first)
+    assert set(outcomes(judge(policy(config=HELD_OUT), scores[:2000]))) == {"block"}
+    degraded = msgspec.structs.replace(HELD_OUT, fallback=Outcome.BLOCK, holdout=1.0)
+    assert set(outcomes(judge(policy(config=degraded, holdout_key=READER.key), [NAN] * 50))) == {"block"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "entries", "expected"),
+    [
+        ((), [(ListKind.BLOCK, "card-1")], "block"), ((), [(ListKind.ALLOW, "card-1")], "approve"),
+        ((rule("hard", "block"),), [], "block"), ((rule("look", "review"),), [], "review"),
+        ((rule("fine", "approve"),), [], "approve"),
+    ],
+)  # fmt: skip
+def test_what_people_have_set_counts_more_than_the_hold_out(rules, entries, expected):
+    """Lists and rules decide as without it, and then it is not named."""
+    everything = msgspec.structs.replace(HELD_OUT, holdout=1.0)
+    verdict = judge(policy(*rules, entries=entries, config=everything, holdout_key=READER.key), [0.9, 0.95])
+    assert outcomes(verdict) == [expected] * 2
+    assert HOLDOUT not in verdict.reasons[0]

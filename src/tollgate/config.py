@@ -15,6 +15,7 @@ from msgspec import Meta
 from tollgate.decision import Outcome
 from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import ConfigError
+from tollgate.label import LabelSource
 from tollgate.money import Money
 from tollgate.schema import Schema, payment_schema
 
@@ -28,6 +29,7 @@ STREAM_OWN = frozenset({
     "enable.idempotence", "enable.auto.commit", "enable.auto.offset.store", "isolation.level",
 })  # fmt: skip
 
+_NEVER = "never"
 
 TABULAR_MODELS = frozenset({"mlp", "tabm", "lightgbm"})  # they read the transaction's own features, no lags
 
@@ -36,15 +38,42 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of `tollgate.toml`; an unknown name in it is an error."""
 
 
+class MaturityConfig(Section, frozen=True):
+    """How long a source's label may still be taken back after it became known; training leaves it out until then."""
+
+    analyst: str = "0d"
+    chargeback: str = "45d"
+    customer: str = "0d"
+    imported: str = msgspec.field(default="0d", name="import")
+
+    def __post_init__(self) -> None:
+        for text in (self.analyst, self.chargeback, self.customer, self.imported):
+            parse_duration_us(text)
+
+    def of_us(self, source: LabelSource) -> int:
+        """Return the maturity of a source, in microseconds."""
+        text: str = getattr(self, "imported" if source is LabelSource.IMPORT else source.value)
+        return parse_duration_us(text)
+
+
 class LabelConfig(Section, frozen=True, rename={"source": "from"}):
     """Where a file holds the label, and how long after the transaction a label is known."""
 
     source: str = "is_fraud"
     available_from: str | None = "label_available"  # the field with the time at which it was known, if there is one
     delay: str = "14d"
+    good_after: str = "90d"  # a transaction of the ledger that nobody has labelled by then is good; or "never"
+    maturity: MaturityConfig = MaturityConfig()
 
     def __post_init__(self) -> None:
         parse_duration_us(self.delay)
+        if self.good_after != _NEVER:
+            parse_duration_us(self.good_after)
+
+    @property
+    def good_after_us(self) -> int | None:
+        """`good_after`, in microseconds; None is never."""
+        return None if self.good_after == _NEVER else parse_duration_us(self.good_after)
 
     @property
     def delay_us(self) -> int:
@@ -121,6 +150,7 @@ class PolicyConfig(Section, frozen=True):
     review: Share = 0.5
     fallback: Outcome = Outcome.REVIEW
     max_reasons: Positive = 3
+    holdout: Share = 0.0  # of the payments that the score would block: let through by chance, to learn what they were
     choose: Literal["fixed", "budget", "cost"] = "fixed"  # training keeps the thresholds above, or sets its own
     review_per_day: Positive = 100  # with budget: payments a day at or above the review threshold
     costs: CostsConfig = CostsConfig()
@@ -187,6 +217,7 @@ class RetrainConfig(Section, frozen=True):
 
     window: str = "7d"  # the newest mature transactions, on which challenger and champion are compared
     history: str | None = None  # how much before it trains; all by default
+    known_share: Share = 0.95  # of the payments of a day, for it to be among them
     gate: GateConfig = GateConfig()
     feed: FeedConfig = FeedConfig()
 

@@ -9,6 +9,9 @@ What counts, from the strongest down:
 5. Every other gets the more severe of what the thresholds say and, where a live review rule holds, a review; without a
    score the fallback stands in place of the thresholds.
 
+A share of the payments that the thresholds would block may be let through as a hold-out: the thresholds then say
+approve, and what is stronger than they goes on to count. Which ones follows from a keyed hash of the id.
+
 A rule that has decided as many payments in a minute as its limit allows acts as a shadow rule until the minute is over.
 """
 
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from tollgate.config import PolicyConfig
 from tollgate.decision import Outcome, Reason
+from tollgate.hashing import HashKey, text_hashes
 from tollgate.lists import NOWHERE, Lists
 from tollgate.rules import RateLimits, Rule, RuleMode, Rules
 from tollgate.transaction import Batch
@@ -30,6 +34,10 @@ from tollgate.transaction import Batch
 OUTCOMES = tuple(Outcome)  # from the mildest to the most severe: a level is a place in it
 _APPROVE, _REVIEW, _BLOCK = (OUTCOMES.index(one) for one in (Outcome.APPROVE, Outcome.REVIEW, Outcome.BLOCK))
 LIMITED = "limited"  # a live rule that was over its limit
+HOLDOUT = Reason("holdout", "let through by chance, to learn what would be blocked")
+_HASHES = 2.0**64  # how many hashes there are
+
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 Levels = NDArray[np.int8]
 Times = int | NDArray[np.int64]
@@ -71,6 +79,7 @@ class Policy:
         config: PolicyConfig,
         rules: Rules | None = None,
         lists: Lists | None = None,
+        holdout_key: HashKey | None = None,
     ) -> None:
         """Make a policy.
 
@@ -78,8 +87,10 @@ class Policy:
             config: The thresholds and the fallback.
             rules: Compiled for the features that `judge` will get.
             lists: Of the schema of the batches that it will get.
+            holdout_key: Secret that says which payments are held out; without it none is.
         """
         self.config = config
+        self._holdout_key = holdout_key if config.holdout > 0 else None
         self._thresholds = np.array([config.review, config.block])
         self._fallback = OUTCOMES.index(config.fallback)
         self._rules = rules if rules is not None and rules.rules else None
@@ -107,7 +118,8 @@ class Policy:
         degraded = np.isnan(scores)
         if degraded.any():
             levels[degraded] = self._fallback
-        if self._lists is None and self._rules is None:
+        held_out = self._hold_out(batch, levels, degraded)
+        if self._lists is None and self._rules is None and not held_out.size:
             return Verdict(levels, degraded)
         docket = _Docket(levels, degraded)
         if self._lists is not None:
@@ -115,7 +127,19 @@ class Policy:
         if self._rules is not None:
             held = self._rules.hold(batch, features, scores, now_us)
             docket.apply_rules(self._rules.rules, held, self.limits, now_us)
+        docket.mark_held_out(held_out)
         return docket.verdict()
+
+    def _hold_out(self, batch: Batch, levels: Levels, degraded: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Let some of what the score blocks through, in place; return which rows."""
+        rows = np.flatnonzero((levels == _BLOCK) & ~degraded) if self._holdout_key is not None else _NO_ROWS
+        if self._holdout_key is None or not rows.size:
+            return _NO_ROWS
+        # The prefix keeps these apart from the keys of entities, which are hashed under the same secret.
+        hashes = text_hashes([f"holdout {batch.ids[row]}" for row in rows.tolist()], self._holdout_key)
+        chosen: NDArray[np.int64] = rows[hashes / _HASHES < self.config.holdout]
+        levels[chosen] = _APPROVE
+        return chosen
 
     def over_threshold(self, score: float, outcome: Outcome) -> Reason:
         """Return the reason that stands where no feature explains the score."""
@@ -168,6 +192,11 @@ class _Docket:
             candidates = self._open if level != _REVIEW else self._open & (self._levels != _BLOCK)
             taken = [self._take(rules[place], held[:, place] & candidates, limits, now_us) for place in mine]
             self._close(np.unique(np.concatenate(taken)), level)
+
+    def mark_held_out(self, rows: NDArray[np.int64]) -> None:
+        """Give those of these rows their reason that nothing stronger has decided."""
+        for row in rows[self._open[rows]].tolist():
+            self._add(row, HOLDOUT)
 
     def _take(self, rule: Rule, holds: NDArray[np.bool_], limits: RateLimits, now_us: Times) -> NDArray[np.int64]:
         """Return the rows that a rule decides, and note that it does."""

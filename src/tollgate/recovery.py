@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,13 +16,13 @@ from tollgate.errors import SnapshotError
 from tollgate.features import Arrivals, FeatureEngine, FeaturePlan
 from tollgate.features.snapshot import restore, save
 from tollgate.intake import TransactionReader
-from tollgate.ledger import Ledger
+from tollgate.ledger import Ledger, Replayed
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-OnFeatures = Callable[[Batch, NDArray[np.float64]], None]
+OnFeatures = Callable[[Sequence[Replayed], Batch, NDArray[np.float64]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class Recovery:
         """Do the same from the ledger's beginning, and hand over the features of every transaction.
 
         Args:
-            on_features: Told the next N transactions and their features, float64 (N, F), as they were when each came.
+            on_features: Told the next N transactions, as recorded and as a batch, and their features, float64 (N, F),
+                as they were when each came.
             progress: Told how many of how many transactions are applied.
         """
         arrivals = Arrivals(FeatureEngine(self._plan))
@@ -79,7 +80,7 @@ class Recovery:
         arrivals: Arrivals,
         position: int,
         progress: Progress = lambda _done, _total: None,
-        on_features: OnFeatures = lambda _batch, _features: None,
+        on_features: OnFeatures = lambda _part, _batch, _features: None,
     ) -> int:
         """Apply what the ledger has after `position` to a state that has what is before; return where it is then.
 
@@ -89,7 +90,7 @@ class Recovery:
             arrivals: The state.
             position: Arrival number of the last transaction that it has; 0 for none.
             progress: Told how many of how many transactions are applied.
-            on_features: Told the next N transactions and their features, float64 (N, F).
+            on_features: Told the next N transactions, as recorded and as a batch, and their features, float64 (N, F).
 
         Raises:
             LedgerError: The ledger could not be read.
@@ -103,7 +104,7 @@ class Recovery:
                 if old:
                     _learn_old(arrivals, batch, first, old)
                 self._learn(arrivals, position, batch, first)  # read after the part: it has all that came within it
-            on_features(batch, arrivals.observe(batch))
+            on_features(part, batch, arrivals.observe(batch))
             progress(position, max(position, self._ledger.transactions))
         self.learn(arrivals)
         return position

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tollgate.collection import Collection
 from tollgate.dataset import Dataset, Window
 from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
 from tollgate.files import Rejected, TransactionFile
-from tollgate.spool import Spool
 
 
 def replay(
@@ -35,13 +35,8 @@ def replay(
     Raises:
         InputError: No row could be used, or the schema has no entity `card`.
     """
-    plan, arrivals = engine.plan, Arrivals(engine)
-    if card not in plan.schema.entities:
-        raise InputError(
-            "no_card", f"expected an entity '{card}' in the schema for card precision; set [evaluate] card", column=card
-        )
-    spool = Spool(len(plan.names), np.float64, max_bytes)
-    parts = []
+    arrivals = Arrivals(engine)
+    collection = Collection(engine.plan, card, max_bytes)
     rejected: list[Rejected] = []
     for chunk in file.chunks():
         batch = chunk.batch
@@ -49,36 +44,11 @@ def replay(
         assert chunk.available_us is not None
         features = arrivals.observe(batch, np.where(chunk.is_fraud, chunk.available_us, NOT_FRAUD))
         rows = np.ones(len(batch), dtype=np.bool_) if keep is None else keep.holds(batch.time_us)
-        amount = batch.value("amount") / plan.money_scale
-        spool.append(features[rows])
-        parts.append(
-            (
-                chunk.is_fraud[rows],
-                chunk.available_us[rows],
-                batch.time_us[rows],
-                amount[rows],
-                batch.key(card)[rows],
-                np.asarray(batch.ids, dtype=object)[rows],
-            )
-        )
+        collection.add(batch, features, rows, chunk.is_fraud, chunk.available_us)
         rejected += chunk.rejected
         progress(len(batch) + len(chunk.rejected))
-    is_fraud, available_us, time_us, amounts, cards, ids = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    if not len(ids):
+    dataset = collection.dataset()
+    if dataset is None:
         why = f"; the first: row {rejected[0].row}: {rejected[0].error.message}" if rejected else ""
         raise InputError("no_rows", f"no row of {file.path} could be used{why}", file=str(file.path))
-    dataset = Dataset(
-        spool.rows(),
-        plan.names,
-        plan.categorical,
-        plan.back,
-        is_fraud,
-        available_us,
-        time_us,
-        amounts,
-        cards,
-        ids,
-    )
     return dataset, rejected

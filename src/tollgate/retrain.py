@@ -13,6 +13,8 @@ from tollgate.duration import DAY_US, parse_duration_us
 from tollgate.errors import InputError
 from tollgate.gate import Check, passed
 
+Times = NDArray[np.int64]
+
 PROMOTED, REFUSED, WOULD_PROMOTE = "promoted", "refused", "would promote"
 
 
@@ -54,23 +56,32 @@ class Retraining(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
-def periods(
-    time_us: NDArray[np.int64], as_of_us: int, maturity_us: int, learned: Training, config: RetrainConfig
-) -> Periods:
+def periods(time_us: Times, waiting_us: Times, learned: Training, config: RetrainConfig) -> Periods:
     """Return when a challenger learns and is measured.
 
+    The contest ends with the newest day of which almost everything is known. A day on which nobody knows yet what most
+    payments are would be measured on its frauds, for these are reported first.
+
     Args:
-        time_us: Effective times of all transactions, int64 (N,), N > 0.
-        as_of_us: The present.
-        maturity_us: How long after a transaction it is known what became of it.
+        time_us: Effective times of the transactions of which it is known what they are, int64 (N,), N > 0.
+        waiting_us: Of the others, int64 (M,).
         learned: What the champion was trained on: on those days it would flatter itself.
-        config: Lengths.
+        config: Lengths, and how much must be known.
 
     Raises:
         InputError: The history is too short for it.
     """
-    first_us, newest_us = int(time_us.min()), int(time_us.max())
-    end_us = (min(as_of_us, newest_us + 1) - maturity_us) // DAY_US * DAY_US
+    first_us = int(time_us.min())
+    first_day = first_us // DAY_US
+    known, waiting = (
+        np.bincount(np.maximum(times // DAY_US - first_day, 0)) if len(times) else np.zeros(1, dtype=np.int64)
+        for times in (time_us, waiting_us)
+    )
+    waiting = np.pad(waiting, (0, max(len(known) - len(waiting), 0)))[: len(known)]
+    good = np.flatnonzero((known > 0) & (known >= config.known_share * (known + waiting)))
+    # The newest day is not over, or who is to tell.
+    last = good[good < len(known) - 1].max(initial=0)
+    end_us = int(first_day + last + 1) * DAY_US
     earliest_us = -(-learned.end_us // DAY_US) * DAY_US
     start_us = max(end_us - parse_duration_us(config.window), earliest_us)
     begin_us = first_us if config.history is None else max(first_us, start_us - parse_duration_us(config.history))
@@ -79,7 +90,7 @@ def periods(
             "too_short",
             "expected mature transactions to compare on that the champion was not trained on, and older ones to train "
             f"on, but the former would be {Window(start_us, max(start_us, end_us))}; wait for more, or set [label] "
-            "delay or [retrain] window shorter",
+            "good_after or [retrain] window shorter",
         )
     return Periods(Window(begin_us, start_us), Window(start_us, end_us))
 

@@ -150,3 +150,12 @@ def test_useless_columns_and_too_few_frauds_are_warned_of(workspace):
     assert "is missing on all training rows; the model ignores it" in printed
     assert "'channel' is the same on all training rows" in printed
     assert "scores are not calibrated: expected at least 20 rows" in printed
+
+
+def test_training_on_the_ledger_learns_from_the_same_rows_as_on_the_file_that_was_imported(workspace):
+    """Features, labels and times are equal bit for bit, whichever way the history came."""
+    of_file = stored(tollgate("train", "payments.parquet", "--model", "lightgbm", cwd=workspace))
+    tollgate("import", "payments.parquet", cwd=workspace)
+    of_ledger = stored(tollgate("train", "--model", "lightgbm", cwd=workspace))
+    assert manifest(workspace, of_ledger).training == manifest(workspace, of_file).training
+    assert manifest(workspace, of_ledger).metrics == manifest(workspace, of_file).metrics

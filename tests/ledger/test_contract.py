@@ -108,6 +108,8 @@ def test_a_second_writer_is_refused_and_a_reader_is_not(open_ledger, url):
     assert len(list(reader.decided())) == 1
     with pytest.raises(LedgerError, match="read only"):
         reader.append(group("b"))
+    with pytest.raises(LedgerError, match="read only"):
+        reader.add_labels([label("a")], "me", 9)
     ledger.close()
     open_ledger(url).close()
 

@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config as AlembicConfig
 
 from ledger.recording import bodies, body, group, label, past
 from tollgate.errors import LedgerError
@@ -224,3 +226,28 @@ def test_durability_sets_how_sqlite_syncs(open_ledger, url, durability, level):
     driver = ledger._appender._connection
     assert driver.execute("PRAGMA synchronous").fetchone() == (level,)
     assert driver.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_ledger_of_before_labels_had_a_place_is_migrated_with_its_labels(open_ledger, url):
+    """They are there, without a place; new ones have one, and nobody changes either."""
+    path_of(url).parent.mkdir(parents=True)
+    engine = sqlite_connection.open_engine(url)
+    config = AlembicConfig()
+    config.set_main_option("script_location", "tollgate.ledger:migrations")
+    config.set_main_option("path_separator", "os")
+    with sqlite_connection.writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        connection.exec_driver_sql("INSERT INTO labels VALUES (1, 'a', 1, 5, 'chargeback')")
+        connection.exec_driver_sql("INSERT INTO labels VALUES (2, 'gone', 0, 5, 'analyst')")
+    engine.dispose()
+    ledger = open_ledger(url)
+    ledger.append(group("a", "b"))
+    assert ledger.add_labels([label("a"), label("b")], "me", 9) == ["known", "recorded"]
+    assert ledger.old_frauds() == {"a": 5}
+    assert [tuple(one) for one in ledger.frauds(0, 2).frauds] == [(2, 5, 2)]
+    with sqlite_connection.writing(ledger.engine) as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+        command.upgrade(config, "head")
+    assert ledger.labels == 3

@@ -84,7 +84,10 @@ def demo(
 
 @app.command()
 def train(
-    data: DataArgument,
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl; without a file, those of the ledger."),
+    ] = None,
     config: ConfigOption = None,
     promote: Annotated[
         bool, typer.Option("--promote", help="Make the bundle the champion even if there is one already.")

@@ -34,6 +34,7 @@ from tollgate.metrics import average_precision
 from tollgate.model.network import Network
 from tollgate.model.profile import profile_features
 from tollgate.model.weights import read_weights
+from tollgate.pool import Pool
 from tollgate.replay import replay
 from tollgate.report import History, render_report
 from tollgate.thresholds import Chosen, choose_thresholds
@@ -110,33 +111,46 @@ class Run:
         return self.evaluations[-1]
 
 
-def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepared:
-    """Compute the features of a labelled file in order of arrival, and split it by time."""
+def prepare(source: TransactionFile | Pool, plan: FeaturePlan, config: Config) -> Prepared:
+    """Compute the features of labelled transactions in order of arrival, and split them by time."""
     engine = FeatureEngine(plan)
+    card, most = config.evaluate.card, config.train.memory_bytes
+    rejected: list[Rejected] = []
     with progress_bar() as progress:
-        task = progress.add_task(f"computing {len(plan.names)} features", total=file.rows)
-        dataset, rejected = replay(
-            file,
-            engine,
-            config.evaluate.card,
-            progress=lambda rows: progress.advance(task, rows),
-            max_bytes=config.train.memory_bytes,
-        )
-    if engine.late:
+        task = progress.add_task(f"computing {len(plan.names)} features", total=source.rows)
+
+        def read(rows: int) -> None:
+            progress.advance(task, rows)
+
+        if isinstance(source, Pool):
+            dataset = source.dataset(card, now_us(), read, most)
+            late, texts = source.late, source.texts
+            say_left_out(source)
+        else:
+            dataset, rejected = replay(source, engine, card, progress=read, max_bytes=most)
+            late, texts = engine.late, source.category_texts()
+    if late:
         ERR.print(
-            f"[yellow]{engine.late} times a transaction came after a newer one of its entity[/yellow]; if the file "
+            f"[yellow]{late} times a transaction came after a newer one of its entity[/yellow]; if the file "
             "is not in order of arrival, set sort = true in \\[files]",
             soft_wrap=True,
         )
     folds = split(dataset, config.split, config.label.delay_us, config.evaluate.known_us)
-    return Prepared(tuple(folds), rejected, file.category_texts())
+    return Prepared(tuple(folds), rejected, texts)
+
+
+def say_left_out(pool: Pool) -> None:
+    """Show how many transactions of the ledger are not learned from, and why."""
+    if pool.left_out:
+        why = ", ".join(f"{count:,} {name}" for name, count in pool.left_out.items())
+        OUT.print(f"{pool.left_out.total():,} of {pool.rows:,} payments were left out: {why}", highlight=False)
 
 
 def run_training(
-    file: TransactionFile, plan: FeaturePlan, config: Config, options: Options | None = None
+    source: TransactionFile | Pool, plan: FeaturePlan, config: Config, options: Options | None = None
 ) -> Run | None:
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
-    return fit_prepared(prepare(file, plan, config), plan, config, options or Options())
+    return fit_prepared(prepare(source, plan, config), plan, config, options or Options())
 
 
 def fit_prepared(prepared: Prepared, plan: FeaturePlan, config: Config, options: Options) -> Run | None:

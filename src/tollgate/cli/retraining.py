@@ -17,7 +17,7 @@ from rich.text import Text
 from tollgate import feed, gate
 from tollgate.bundle import REPORT, Bundle, Registry
 from tollgate.cli.actor import actor_of
-from tollgate.cli.fitting import Options, Prepared, categories_of, fit_prepared
+from tollgate.cli.fitting import Options, Prepared, categories_of, fit_prepared, say_left_out
 from tollgate.cli.keys import in_words
 from tollgate.cli.wiring import (
     ERR,
@@ -43,10 +43,10 @@ from tollgate.features.snapshot import plan_digest
 from tollgate.gate import Check, Contest
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats
+from tollgate.label import LabelSource
 from tollgate.ledger import Ledger
 from tollgate.ledger.controls import Controls
-from tollgate.pool import Pool, training_pool
-from tollgate.recovery import Recovery
+from tollgate.pool import NOBODY, Pool
 from tollgate.retrain import REFUSED, WOULD_PROMOTE, Retraining, periods, retraining
 
 REPORTS = "retrainings"  # beside the bundles
@@ -134,24 +134,22 @@ class Work:
         if not gate.passed(checks):
             return self._ended(retraining(as_of_us, champion.id, None, checks))
         with Ledger(config.ledger.url, write=False) as ledger:
-            pool = self._pool(ledger, plan, as_of_us)
-            theirs = pool.dataset
+            pool, dataset = self._learned(ledger, plan, as_of_us)
+            theirs = dataset
             if plan_digest(plan_of(champion)) != plan_digest(plan):
-                # What came since the first replay is left out: both models are to see the same rows.
-                theirs = self._pool(ledger, plan_of(champion), as_of_us).dataset.take(np.arange(len(pool.dataset)))
+                _, others = self._learned(ledger, plan_of(champion), as_of_us)
+                theirs = others.take(np.isin(others.ids, dataset.ids))  # more may have come meanwhile
         scores = score_of(champion, runtime_of(champion))(theirs.features)[0]
-        when = periods(
-            pool.dataset.time_us, as_of_us, config.label.delay_us, champion.manifest.training, config.retrain
-        )
-        rows = np.flatnonzero(~pool.censored & (pool.dataset.available_us <= as_of_us))
-        frauds = int(np.count_nonzero(pool.dataset.is_fraud[rows] & when.contest.holds(pool.dataset.time_us[rows])))
-        checks += _examined(pool, scores, champion.manifest.training.end_us, when.contest.end_us, config.retrain.feed)
+        learned = champion.manifest.training
+        when = periods(dataset.time_us, pool.waiting_us, learned, config.retrain)
+        tested = when.contest.holds(dataset.time_us)
+        frauds = int(np.count_nonzero(dataset.is_fraud & tested))
+        checks += _examined(pool, dataset, scores, Window(learned.end_us, when.contest.end_us), config.retrain.feed)
         checks += (gate.enough_frauds(frauds, config.retrain.gate),)
         if not gate.passed(checks):
             return self._ended(retraining(as_of_us, champion.id, None, checks, when.contest))
-        parts = split_at(pool.dataset.take(rows), when.training, when.contest, config.split, config.evaluate.known_us)
-        challenger = self._train(parts, plan, champion)
-        tested = rows[when.contest.holds(pool.dataset.time_us[rows])]
+        parts = split_at(dataset, when.training, when.contest, config.split, config.evaluate.known_us)
+        challenger = self._train(parts, plan, champion, pool.texts)
         contest = _contest(challenger, champion, parts, theirs.take(tested), scores[tested], config)
         checks += gate.examine(contest, config.retrain.gate, config.evaluate)
         return self._ended(
@@ -161,23 +159,24 @@ class Work:
             )
         )  # fmt: skip
 
-    def _pool(self, ledger: Ledger, plan: FeaturePlan, as_of_us: int) -> Pool:
+    def _learned(self, ledger: Ledger, plan: FeaturePlan, as_of_us: int) -> tuple[Pool, Dataset]:
         config = self._config
-        reader = TransactionReader(plan.schema, config.money, hash_key())
+        pool = Pool(ledger, plan, TransactionReader(plan.schema, config.money, hash_key()), config.label)
         with progress_bar() as progress:
-            task = progress.add_task(f"computing {len(plan.names)} features", total=ledger.transactions)
-            return training_pool(
-                Recovery(plan, reader, ledger), plan, ledger, config.evaluate.card, config.label.delay_us, as_of_us,
-                lambda done, total: progress.update(task, completed=done, total=total), config.train.memory_bytes,
-            )  # fmt: skip
+            task = progress.add_task(f"computing {len(plan.names)} features", total=pool.rows)
+            dataset = pool.dataset(
+                config.evaluate.card, as_of_us, lambda rows: progress.advance(task, rows), config.train.memory_bytes
+            )
+        say_left_out(pool)
+        return pool, dataset
 
-    def _train(self, parts: Split, plan: FeaturePlan, champion: Bundle) -> Bundle:
+    def _train(self, parts: Split, plan: FeaturePlan, champion: Bundle, texts: dict[float, str]) -> Bundle:
         config = self._config
         if self._incremental:
             config = msgspec.structs.replace(config, train=champion.manifest.train)
         beside = msgspec.structs.replace(config.evaluate, beside=())  # what it is compared with is the champion
         run = fit_prepared(
-            Prepared((parts,), [], champion.manifest.categories), plan,
+            Prepared((parts,), [], texts), plan,
             msgspec.structs.replace(config, evaluate=beside),
             Options(start=champion if self._incremental else None),
         )  # fmt: skip
@@ -219,12 +218,12 @@ def _same_schema(champion: Bundle, config: Config) -> Check:
     )  # fmt: skip
 
 
-def _examined(pool: Pool, scores: Floats, learned_us: int, until_us: int, config: FeedConfig) -> tuple[Check, ...]:
+def _examined(pool: Pool, dataset: Dataset, scores: Floats, new: Window, config: FeedConfig) -> tuple[Check, ...]:
     """Return the checks of the labels of what came after the transactions that the champion learned from."""
-    times = pool.dataset.time_us
-    said = (pool.sources != "") & (times < until_us)
-    given = feed.Feed(pool.sources[said], pool.dataset.is_fraud[said], times[said], scores[said])
-    return feed.examine(given, scores[(times >= learned_us) & (times < until_us)], learned_us, config)
+    said = (pool.sources != NOBODY) & (dataset.time_us < new.end_us)
+    sources = np.array([source.value for source in LabelSource], dtype=object)[pool.sources[said]]
+    given = feed.Feed(sources, dataset.is_fraud[said], dataset.time_us[said], scores[said])
+    return feed.examine(given, scores[new.holds(dataset.time_us)], new.start_us, config)
 
 
 def _contest(

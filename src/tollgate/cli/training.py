@@ -17,6 +17,7 @@ from tollgate.cli.wiring import (
     ERR,
     OUT,
     features_of,
+    hash_key,
     open_bundle,
     open_config,
     open_labelled,
@@ -30,6 +31,9 @@ from tollgate.dataset import Window
 from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import EXIT_PARTIAL, BundleError, ConfigError
 from tollgate.evaluate import Evaluation, mean_over
+from tollgate.intake import TransactionReader
+from tollgate.ledger import Ledger
+from tollgate.pool import Pool
 from tollgate.report import MEASURES
 from tollgate.train import TreeSearch, title_of
 from tollgate.train.candidate import LIGHTGBM
@@ -61,9 +65,14 @@ def _text(value: float) -> str:
 
 
 def train(
-    data: Path, config_path: Path | None, promote: bool, start: str | None, tune_for: str | None, model: str | None
+    data: Path | None,
+    config_path: Path | None,
+    promote: bool,
+    start: str | None,
+    tune_for: str | None,
+    model: str | None,
 ) -> None:
-    """Train on a labelled file, measure beside LightGBM and store a bundle."""
+    """Train on a labelled file or on the ledger, measure beside LightGBM and store a bundle."""
     config = open_config(config_path)
     if model is not None:
         config = msgspec.structs.replace(config, train=msgspec.structs.replace(config.train, model=model))
@@ -79,13 +88,18 @@ def train(
         OUT.quiet = ERR.quiet = not workers.leads
         tune_s = 0.0 if tune_for is None else parse_duration_us(tune_for) / SECOND_US
         options = Options(begun, tune_s, workers=workers)
-        file, _ = open_labelled(data, config)
-        run = run_training(file, features_of(config), config, options)
+        if data is None:
+            plan, reader = features_of(config), TransactionReader(config.table, config.money, hash_key())
+            with Ledger(config.ledger.url, write=False) as ledger:
+                run = run_training(Pool(ledger, plan, reader, config.label), plan, config, options)
+        else:
+            file, _ = open_labelled(data, config)
+            run = run_training(file, features_of(config), config, options)
     if run is None:
         return
     OUT.print(table_of(run.evaluations))
     _offer(config, run.bundle_id, promote)
-    if report_rejected(run.prepared.rejected, data):
+    if data is not None and report_rejected(run.prepared.rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 
 

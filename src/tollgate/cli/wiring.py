@@ -148,7 +148,7 @@ def policy_of(
             f"the published rules do not fit bundle {bundle.id}: {error.message}; change them with 'tollgate rules "
             "publish', or give the bundle the feature",
         ) from None
-    return Policy(bundle.manifest.policy, compiled, lists_of(entries, reader))
+    return Policy(bundle.manifest.policy, compiled, lists_of(entries, reader), reader.key)
 
 
 def lists_of(entries: Sequence[ListEntry], reader: TransactionReader) -> Lists:
@@ -160,7 +160,7 @@ def policy_now(config: Config, bundle: Bundle, reader: TransactionReader) -> Pol
     """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
     ledger = make_url(config.ledger.url).database
     if ledger is None or not Path(ledger).is_file():
-        return Policy(bundle.manifest.policy)
+        return Policy(bundle.manifest.policy, holdout_key=reader.key)
     with Controls(config.ledger.url) as controls:
         return policy_of(bundle, reader, controls.entries(), controls.rules())
 

@@ -1,7 +1,7 @@
 """The durable record: transactions, decisions, labels. One truth for audit, idempotency, recovery and training."""
 
 from tollgate.ledger.group import Counts, Group, Shadow
-from tollgate.ledger.labels import Fraud, Frauds, Verdict
+from tollgate.ledger.labels import Fraud, Frauds, Verdicts
 from tollgate.ledger.ledger import KNOWN_TRANSACTION, History, Ledger, Recorded, Replayed
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "Recorded",
     "Replayed",
     "Shadow",
-    "Verdict",
+    "Verdicts",
 ]

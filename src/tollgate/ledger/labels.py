@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, insert, or_, select
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, bindparam, case, exists, func, insert, or_, select
 
 from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.ledger.tables import LABELS
 
 _IDS_AT_ONCE = 500  # in one query
+_ROWS_AT_ONCE = 16_384
 
 _EARLIER = LABELS.alias("earlier")
 
@@ -40,20 +43,22 @@ class Frauds(NamedTuple):
     newest: int
 
 
-class Verdict(NamedTuple):
-    """What is known of a transaction.
+class Verdicts(NamedTuple):
+    """What L transactions turned out to be: of each the label that counts, see `verdicts`.
 
     Attributes:
-        number: Arrival number of the transaction; None for labels of before these were kept.
-        available_us: When that became known, in microseconds since 1970-01-01 UTC.
-        source: Who says so.
+        number: Arrival numbers, ascending, int64 (L,).
+        is_fraud: bool (L,).
+        available_us: When it was known, int64 (L,).
+        source: Place in `tuple(LabelSource)`, int64 (L,).
+        old: The same for labels of before labels had numbers: verdict, time and source by transaction id.
     """
 
-    transaction_id: str
-    number: int | None
-    is_fraud: bool
-    available_us: int
-    source: LabelSource
+    number: NDArray[np.int64]
+    is_fraud: NDArray[np.bool_]
+    available_us: NDArray[np.int64]
+    source: NDArray[np.int64]
+    old: dict[str, tuple[bool, int, int]]
 
 
 class Recording(NamedTuple):
@@ -146,24 +151,51 @@ def old_frauds(connection: Connection) -> dict[str, int]:
     return {row.transaction_id: row.known_us for row in connection.execute(_OLD_FRAUDS)}
 
 
-def verdicts(connection: Connection, as_of_us: int) -> list[Verdict]:
-    """Return what was known of every labelled transaction at some time: of all labels so far the newest counts."""
-    standing: dict[str, Verdict] = {}
-    for row in connection.execute(_SPOKEN, {"as_of_us": as_of_us}):
-        one = Verdict(row.transaction_id, row.number, row.is_fraud, row.available_us, LabelSource(row.source))
-        before = standing.get(one.transaction_id)
-        if before is None or (before.available_us, _STRENGTH[before.source]) <= (
-            one.available_us,
-            _STRENGTH[one.source],
-        ):
-            standing[one.transaction_id] = one
-    return list(standing.values())
+def verdicts(connection: Connection, known_by_us: int) -> Verdicts:
+    """Return of each labelled transaction the label that counts, of those that were known by `known_by_us`.
+
+    It is the one that became known last; of several of one moment that of the strongest source.
+    """
+    rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(_COUNTING, {"known_by_us": known_by_us})
+    parts = [np.empty((0, 4), dtype=np.int64)]
+    old: dict[str, tuple[bool, int, int]] = {}
+    for part in rows.partitions():
+        old |= {
+            row.transaction_id: (row.is_fraud, row.available_us, row.strength) for row in part if row.number is None
+        }
+        numbered = [
+            (row.number, row.is_fraud, row.available_us, row.strength) for row in part if row.number is not None
+        ]
+        if numbered:
+            parts.append(np.array(numbered, dtype=np.int64))
+    number, is_fraud, available_us, source = np.concatenate(parts).T
+    return Verdicts(number, is_fraud.astype(np.bool_), available_us, source, old)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), _IDS_AT_ONCE):
         yield ids[start : start + _IDS_AT_ONCE]
 
+
+_STRENGTH = case({source.value: place for place, source in enumerate(LabelSource)}, value=LABELS.c.source)
+_RANKED = (
+    select(
+        LABELS.c.transaction_id,
+        LABELS.c.number,
+        LABELS.c.is_fraud,
+        LABELS.c.available_us,
+        _STRENGTH.label("strength"),
+        func.row_number()
+        .over(
+            partition_by=LABELS.c.transaction_id,
+            order_by=(LABELS.c.available_us.desc(), _STRENGTH.desc(), LABELS.c.seq.desc()),
+        )
+        .label("place"),
+    )
+    .where(LABELS.c.available_us <= bindparam("known_by_us"))
+    .subquery()
+)
+_COUNTING = select(_RANKED).where(_RANKED.c.place == 1).order_by(_RANKED.c.number)
 
 _NEWEST = select(func.max(LABELS.c.seq))
 _FIRST_FRAUDS: Select[tuple[int, int, int]] = (
@@ -182,5 +214,3 @@ _OLD_FRAUDS: Select[tuple[str, int]] = (
     .where(LABELS.c.is_fraud, LABELS.c.number.is_(None))
     .group_by(LABELS.c.transaction_id)
 )
-_STRENGTH = {source: place for place, source in enumerate(LabelSource)}
-_SPOKEN = select(LABELS).where(LABELS.c.available_us <= bindparam("as_of_us")).order_by(LABELS.c.seq)

@@ -19,7 +19,7 @@ from tollgate.ledger.checkpoint import Checkpoints
 from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
 from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
-from tollgate.ledger.labels import Frauds, Recording, Verdict, frauds, old_frauds, record, verdicts
+from tollgate.ledger.labels import Frauds, Recording, Verdicts, frauds, old_frauds, record, verdicts
 from tollgate.ledger.lock import lock
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
 from tollgate.ledger.stretches import bodies, gap, opened, stretches
@@ -42,10 +42,11 @@ class History(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """A recorded transaction: its id, and its body as JSON."""
+    """A recorded transaction: its id, its body, and its decision, JSON; imported history has no decision."""
 
     transaction_id: str
     body: bytes
+    answer: bytes | None
 
 
 class Recorded(NamedTuple):
@@ -271,6 +272,8 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded, unless it was the last step that failed to say so.
         """
+        if self._appender is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
         numbers = self.numbers([one.transaction_id for one in labels])
         with writing(self.engine) as connection:
             return record(connection, labels, numbers, Recording(by, at_us, self._last))
@@ -293,14 +296,13 @@ class Ledger:
         with reading(self.engine) as connection:
             return old_frauds(connection)
 
-    def verdicts(self, as_of_us: int) -> list[Verdict]:
-        """Return what was known of every labelled transaction at some time; a later label takes an earlier one back.
+    def verdicts(self, known_by_us: int) -> Verdicts:
+        """Return what transactions turned out to be, by the labels that were known by a time (microseconds, UTC).
 
-        Args:
-            as_of_us: Microseconds since 1970-01-01 UTC; what became known later is left out.
+        Of several labels the one counts that became known last, and of one moment that of the strongest source.
         """
         with reading(self.engine) as connection:
-            return verdicts(connection, as_of_us)
+            return verdicts(connection, known_by_us)
 
     def bodies(self, numbers: Sequence[int]) -> list[bytes]:
         """Return the bodies of transactions by their arrival numbers, the archived ones too.
@@ -336,9 +338,9 @@ class Ledger:
         """
         for part in stretches(self.engine, after):
             yield [
-                Replayed(identifier, body)
+                Replayed(*one)
                 for stretch in part
-                for identifier, body in zip(stretch.ids, stretch.bodies, strict=True)
+                for one in zip(stretch.ids, stretch.bodies, stretch.answers, strict=True)
             ]
 
     def decided(self) -> Iterator[tuple[str, Decision, bytes]]:

@@ -13,7 +13,7 @@ from tollgate.serve.batcher import Job
 from tollgate.steps import Steps
 
 MAX_WAITING = 20_000  # labels that came and are not recorded yet; more are shed
-AT_ONCE = 64  # labels recorded together: decisions wait for so many
+AT_ONCE = 16  # labels recorded together: decisions wait for so many, each of which may open a group of the ledger
 WAIT_LIMIT_S = 30.0  # for whoever decides
 
 

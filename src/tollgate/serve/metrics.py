@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from tollgate.decision import Mode, Outcome
-from tollgate.label import Label, LabelResult
+from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.serve.collector import BatchHistogram, BoundedCounter
 
 STAGES = ("parse", "features", "model", "policy", "ledger")  # of one batch, in this order
@@ -82,6 +83,8 @@ class Metrics:
         self._rules = self._counter("rule_hits", "Transactions on which a rule held.", "rule", "mode")
         self._lists = self._counter("list_hits", "Transactions with an entry of a list.", "list", "column")
         self._labels = self._counter("labels", "Labels that came.", "source", "result")
+        for kind in product(LabelSource, LabelResult):
+            self._labels.add(kind, 0)
         self._latency = self._histogram(
             "request_latency_seconds", "From the last byte of a request to its answer.", REQUEST_EDGES_S
         )
