@@ -25,6 +25,9 @@ hidden = [2]
 [evaluate]
 resamples = 50
 
+[retrain]
+window = "12d"
+
 [retrain.gate]
 min_frauds = 10
 max_loss = 0.5
@@ -35,7 +38,7 @@ max_slowdown = 100.0
 min_labels = {min_labels}
 """
 LEDGER = "sqlite:///tollgate.db"
-CONTEST_DAYS = -9  # before the newest payment: what the contest is held on is newer
+CONTEST_DAYS = -14  # before the newest payment: what the contest is held on is newer
 
 
 @pytest.fixture
