@@ -35,7 +35,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-DataArgument = Annotated[Path, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl.")]
+DataArgument = Annotated[
+    str, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl, or a folder or URL of such files.")
+]
 
 
 def _extra(name: str, module: str, extra: str) -> Callable[..., None]:

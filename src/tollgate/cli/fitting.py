@@ -29,7 +29,7 @@ from tollgate.errors import BundleError
 from tollgate.evaluate import Evaluation, differences
 from tollgate.evaluate import evaluate as measure
 from tollgate.features import FeatureEngine, FeaturePlan
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected, Transactions
 from tollgate.metrics import average_precision
 from tollgate.model.network import Network
 from tollgate.model.profile import profile_features
@@ -110,7 +110,7 @@ class Run:
         return self.evaluations[-1]
 
 
-def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepared:
+def prepare(file: Transactions, plan: FeaturePlan, config: Config) -> Prepared:
     """Compute the features of a labelled file in order of arrival, and split it by time."""
     engine = FeatureEngine(plan)
     with progress_bar() as progress:
@@ -132,9 +132,7 @@ def prepare(file: TransactionFile, plan: FeaturePlan, config: Config) -> Prepare
     return Prepared(tuple(folds), rejected, file.category_texts())
 
 
-def run_training(
-    file: TransactionFile, plan: FeaturePlan, config: Config, options: Options | None = None
-) -> Run | None:
+def run_training(file: Transactions, plan: FeaturePlan, config: Config, options: Options | None = None) -> Run | None:
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
     options = options or Options()
     prepared = prepare(file, plan, config)

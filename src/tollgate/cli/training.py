@@ -61,7 +61,7 @@ def _text(value: float) -> str:
 
 
 def train(
-    data: Path, config_path: Path | None, promote: bool, start: str | None, tune_for: str | None, model: str | None
+    data: str, config_path: Path | None, promote: bool, start: str | None, tune_for: str | None, model: str | None
 ) -> None:
     """Train on a labelled file, measure beside LightGBM and store a bundle."""
     config = open_config(config_path)
@@ -102,7 +102,7 @@ def _offer(config: Config, bundle_id: str, promote: bool) -> None:
         OUT.print(f"{champion} stays the champion; train with --promote to replace it", highlight=False)
 
 
-def evaluate(data: Path, config_path: Path | None, bundle_id: str | None) -> None:
+def evaluate(data: str, config_path: Path | None, bundle_id: str | None) -> None:
     """Measure a bundle on the test period of a labelled file, beside LightGBM trained on the training period."""
     config = open_config(config_path)
     bundle = open_bundle(config, bundle_id)

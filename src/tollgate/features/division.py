@@ -91,7 +91,7 @@ def divide(plan: FeaturePlan) -> Division:
 
 
 def _kept_by(history: Expr, alone: set[str]) -> str:
-    columns = sorted(history.param["entity"])  # a pair is the same either way round, and must stay with one
+    columns: list[str] = sorted(history.param["entity"])  # a pair is the same either way round, and must stay with one
     return next((name for name in columns if name in alone), columns[0])
 
 
