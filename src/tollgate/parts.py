@@ -78,16 +78,9 @@ class TransactionSet:
         self._texts: dict[str, Counter[str]] = {}
         self.parts = parts_of(folder)
         with folder.fetch(self.parts[0].name) as path:
-            first = self.open(self.parts[0], path)
+            first = open_part(self.parts[0], path, reader, labels, sort=sort)
         self.unread = first.unread
         self.columns = first.columns
-
-    def open(self, part: Found, path: Path) -> TransactionFile:
-        """Return one of the files, which is at `path` now."""
-        constants = dict(piece.split("=", 1) for piece in part.name.split("/")[:-1] if "=" in piece)
-        return TransactionFile(
-            path, self._reader, self._labels, sort=self._sort, constants=constants, may_be_empty=True
-        )
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all files in order. An id that came before is rejected, as within one file.
@@ -102,7 +95,7 @@ class TransactionSet:
     def read(self, part: Found) -> Iterator[Chunk]:
         """Yield one of the files, the next one in order."""
         with self.folder.fetch(part.name) as path:
-            file = self.open(part, path)
+            file = open_part(part, path, self._reader, self._labels, sort=self._sort)
             for name, counts in file.category_counts().items():
                 known = self._texts.setdefault(name, Counter())
                 known.update(counts)
@@ -142,6 +135,14 @@ class TransactionSet:
             values = [value for value, _ in counts.most_common(MOST_TEXTS)]
             texts |= dict(zip(category_codes(values).tolist(), values, strict=True))
         return texts
+
+
+def open_part(
+    part: Found, path: Path, reader: TransactionReader, labels: LabelFields | None, *, sort: bool
+) -> TransactionFile:
+    """Return one of the files of a set, which is at `path` now; the arguments are those of `TransactionFile`."""
+    constants = dict(piece.split("=", 1) for piece in part.name.split("/")[:-1] if "=" in piece)
+    return TransactionFile(path, reader, labels, sort=sort, constants=constants, may_be_empty=True)
 
 
 def parts_of(folder: Folder) -> list[Found]:
