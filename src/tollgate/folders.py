@@ -24,6 +24,7 @@ OBJECT_STORES = frozenset(
 )  # a put is seen whole or not at all
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 _LOCAL = "file"
+_MEMORY = "memory"
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -209,7 +210,9 @@ class RemoteFolder:
             yield fresh
             target = self._path(name)
             with _reaching("write", f"{self.url}/{name}"):
-                if self.scheme in OBJECT_STORES:
+                if self.scheme == _MEMORY:  # its put_file is a stream of writes, too
+                    self._files.pipe_file(target, fresh.read_bytes())
+                elif self.scheme in OBJECT_STORES:
                     self._files.put_file(str(fresh), target)
                 else:  # a stream of writes, which a reader could see half of
                     self._files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)

@@ -59,7 +59,7 @@ def open_session(master: str | None) -> SparkSession:
     builder = SparkSession.builder.appName("tollgate backfill")
     if master is not None:
         builder = builder.master(master)
-    builder = builder.config("spark.ui.showConsoleProgress", "false")
+    builder = builder.config("spark.ui.showConsoleProgress", "false").config("spark.ui.enabled", "false")
     return builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", str(_BATCH_ROWS)).getOrCreate()
 
 

@@ -25,8 +25,8 @@ def row_type(schema: Schema) -> str:
     keys = [f"key_{place} bigint" for place in range(len(schema.entities))]
     values = [f"value_{place} double" for place in range(len(schema.values))]
     return ", ".join([
-        "part int", "row bigint", "line bigint", "id string", "time bigint", "clock bigint", "known bigint", "fraud boolean",
-        "available bigint", *keys, *values,
+        "part int", "row bigint", "line bigint", "id string", "time bigint", "clock bigint", "known bigint",
+        "fraud boolean", "available bigint", *keys, *values,
     ])  # fmt: skip
 
 

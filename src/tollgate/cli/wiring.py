@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +41,7 @@ from tollgate.model.runtime import OnnxRuntime
 from tollgate.parts import TransactionSet
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
+from tollgate.remote_bundles import RemoteRegistry
 from tollgate.rules import RuleSet, compile_rules, parse_rules
 from tollgate.secret import read_secret
 
@@ -137,7 +140,22 @@ def label_fields(config: Config) -> LabelFields:
 
 def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
     """Return a bundle of the registry, the champion by default."""
-    return Registry(Path(config.bundles)).load(bundle_id)
+    return open_registry(config).load(bundle_id)
+
+
+def open_registry(config: Config) -> Registry:
+    """Return the registry of bundles that the configuration names."""
+    if is_local(config.bundles):
+        return Registry(local_path(config.bundles))
+    return RemoteRegistry(config.bundles, bundles_here(config))
+
+
+def bundles_here(config: Config) -> Path:
+    """Return the folder of this machine where bundles are, or copies of them; what is in a copy is always checked."""
+    if is_local(config.bundles):
+        return local_path(config.bundles)
+    name = blake2b(config.bundles.encode(), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"tollgate-bundles-{os.getuid()}-{name}"
 
 
 def plan_of(bundle: Bundle) -> FeaturePlan:
