@@ -59,7 +59,7 @@ def open_session(master: str | None) -> SparkSession:
     builder = SparkSession.builder.appName("tollgate backfill")
     if master is not None:
         builder = builder.master(master)
-    builder = builder.config("spark.ui.showConsoleProgress", "false").config("spark.ui.enabled", "false")
+    builder = builder.config("spark.ui.showConsoleProgress", "false")
     return builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", str(_BATCH_ROWS)).getOrCreate()
 
 
@@ -78,6 +78,7 @@ def run_spark(job: Job, session: SparkSession, partitions: int | None = None) ->
     parts = TransactionSet(open_folder(job.data), job.reader(), job.labels, sort=job.sort).parts
     count = partitions or _PARTITIONS_PER_CORE * session.sparkContext.defaultParallelism
     job.target().remove(DESCRIPTION)
+    session.conf.set("spark.sql.shuffle.partitions", str(count))
     with _reporting():
         files = session.range(0, len(parts), 1, len(parts))
         rows = files.mapInArrow(partial(_read, job, parts), row_type(job.plan.schema)).persist(StorageLevel.DISK_ONLY)
