@@ -88,8 +88,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Labelled transactions: .parquet, .csv or .jsonl, or a folder or URL of such files; without one, those "
-            "of the ledger."
+            help="Labelled transactions: .parquet, .csv or .jsonl, or a folder or URL of such files; without one, "
+            "those of the ledger."
         ),
     ] = None,
     config: ConfigOption = None,
