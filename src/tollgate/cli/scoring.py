@@ -71,7 +71,7 @@ def score(
         task = progress.add_task(f"scoring {data.name}", total=file.rows)
         for chunk in file.chunks():
             judgement = run(judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us))
-            frames.append(_frame(chunk.batch, judgement, judge.bundle))
+            frames.append(decision_frame(chunk.batch, judgement, judge.bundle))
             counts.update(
                 dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True))
             )
@@ -93,7 +93,7 @@ def score(
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
+def decision_frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
     """Return decisions as columns: a file of a million rows must not become a million objects."""
     count = len(batch)
     scored = ~np.isnan(judgement.scores)

@@ -1,0 +1,1 @@
+"""Tollgate inside Apache Flink: two jobs, `enrich` and `rescore`."""
