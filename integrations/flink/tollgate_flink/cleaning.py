@@ -11,6 +11,7 @@ from tollgate.admission import Admission, CardNumbers, Submission
 from tollgate.codec import text_or_empty
 from tollgate.errors import ConfigError, InputError, MalformedError, TooLargeError
 from tollgate.intake import TransactionReader
+from tollgate.redaction import hide_card_numbers
 from tollgate.rows import Row
 from tollgate.schema import Kind, Schema
 from tollgate.stream.letters import dead_letter
@@ -23,8 +24,8 @@ _NOBODY_WAITS_S = 0.0  # `arrived_s` of a submission: there is no deadline here
 class Cleaning:
     """Makes Tollgate's records out of foreign ones, a batch at a time.
 
-    What the stream worker and the HTTP interface check, their own code checks here, so that nothing that this lets through
-    becomes a dead letter there, but for what only the ledger can know.
+    What the stream worker and the HTTP interface check, their own code checks here, so that nothing that this lets
+    through becomes a dead letter there, but for what only the ledger can know.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Cleaning:
             if place not in errors
         }
         return [
-            good[place] if place in good else Outgoing(self._bad, record.key, self._letter(record, errors[place]))
+            good[place] if place in good else self._letter(record, errors[place])
             for place, record in enumerate(records)
         ]
 
@@ -105,8 +106,13 @@ class Cleaning:
         text = text_or_empty(getattr(row, self._key))
         return text.encode() or None
 
-    def _letter(self, record: Record, error: InputError) -> bytes:
-        return dead_letter(record, error, hide=self._hide)
+    def _letter(self, record: Record, error: InputError) -> Outgoing:
+        key = record.key
+        if self._hide and key is not None:
+            text = key.decode("utf-8", "replace")
+            shown = hide_card_numbers(text)
+            key = key if shown == text else shown.encode()
+        return Outgoing(self._bad, key, dead_letter(record, error, hide=self._hide))
 
 
 def key_source(schema: Schema, key: str) -> str:

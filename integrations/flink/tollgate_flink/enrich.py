@@ -9,7 +9,6 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,12 +33,8 @@ _OUT = DataTypes.ROW([
     DataTypes.FIELD("topic", DataTypes.STRING()),
     DataTypes.FIELD("timestamp_ms", DataTypes.BIGINT()),
 ])  # fmt: skip
-_READ = (
-    "SELECT record_key, body, `partition`, `offset`, CAST(moment AS TIMESTAMP(3)) AS moment FROM foreign_records"
-)
-_WRITE = (
-    "INSERT INTO cleaned_records SELECT record_key, body, topic, TO_TIMESTAMP_LTZ(timestamp_ms, 3) FROM cleaned"
-)
+_READ = "SELECT record_key, body, `partition`, `offset`, CAST(moment AS TIMESTAMP(3)) AS moment FROM foreign_records"
+_WRITE = "INSERT INTO cleaned_records SELECT record_key, body, topic, TO_TIMESTAMP_LTZ(timestamp_ms, 3) FROM cleaned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +89,7 @@ class _Clean(ScalarFunction):
         self._tables = tables
         self._target = target
 
-    def open(self, function_context: FunctionContext) -> None:
+    def open(self, function_context: FunctionContext) -> None:  # noqa: ARG002  # Flink's
         settings = msgspec.json.decode(self._settings, type=Settings)
         self._topic = settings.kafka.source
         self._cleaning = self._target.cleaning(settings, self._tables)

@@ -1,7 +1,7 @@
 """A foreign record becomes a transaction: renamed, cast, and completed from static tables.
 
-What comes out is only what the record said, in Tollgate's words. Whether it is a transaction is for Tollgate's own reader
-to say, so that there is one definition of that.
+What comes out is only what the record said, in Tollgate's words. Whether it is a transaction is for Tollgate's own
+reader to say, so that there is one definition of that.
 """
 
 from __future__ import annotations
@@ -47,14 +47,18 @@ class FieldMapping:
             )
         lacking = [s for name in schema.required for s in schema.sources(name) if s not in rules]
         if lacking:
-            raise ConfigError("missing_field", f"[fields] the champion's schema requires {', '.join(lacking)}; map them")
+            raise ConfigError(
+                "missing_field", f"[fields] the champion's schema requires {', '.join(lacking)}; map them"
+            )
         self._rules = rules
         self._tables = tables
         self._casts = {name: _cast(name, rule, known[name]) for name, rule in rules.items()}
-        self._minor = {name: _currency(name, known[name], schema) for name, rule in rules.items() if _is_minor(rule)}
+        self._minor = {name: _currency(known[name], schema) for name, rule in rules.items() if _is_minor(rule)}
         for name, rule in rules.items():
             if rule.table is not None and rule.table not in tables:
-                raise ConfigError("unknown_table", f"[fields] {name}: expected a table of {', '.join(tables) or 'none'}")
+                raise ConfigError(
+                    "unknown_table", f"[fields] {name}: expected a table of {', '.join(tables) or 'none'}"
+                )
 
     def fields(self, record: Row) -> dict[str, Any]:
         """Return the fields of a transaction; one that there is no value for is left out.
@@ -147,7 +151,7 @@ def _is_minor(rule: FieldRule) -> bool:
     return rule.kind == "minor_units"
 
 
-def _currency(name: str, column: Column, schema: Schema) -> Callable[[Row], Any]:
+def _currency(column: Column, schema: Schema) -> Callable[[Row], Any]:
     """Return what tells the currency of an amount from the fields of its transaction."""
     if column.currency_column is None:
         return lambda _made: column.currency

@@ -1,9 +1,9 @@
 """The job `rescore`: a file of transactions, decided again by Tollgate's own engine and judge inside Flink.
 
-Features are computed by one task, in the order of the file: a transaction has a card, a device, a merchant and an address,
-each with a history of its own, and no key keeps all of them together. That is the cheap part. Judging needs no history,
-and goes to as many tasks as there are. Both work on the chunks that `tollgate score` makes of the file, so that at any
-parallelism the same numbers go through the same calls.
+Features are computed by one task, in the order of the file: a transaction has a card, a device, a merchant and an
+address, each with a history of its own, and no key keeps all of them together. Judging needs no history, and goes to as
+many tasks as there are. Both work on the chunks that `tollgate score` makes of the file, so that at any parallelism the
+same numbers go through the same calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tollgate.bundle import Bundle, Registry
 from tollgate.cli.scoring import OUTCOMES, decision_frame
 from tollgate.cli.wiring import judge_of, plan_of, policy_of
 from tollgate.control import ListEntry
-from tollgate.errors import ConfigError
+from tollgate.errors import ConfigError, InputError
 from tollgate.features import FeatureEngine
 from tollgate.files import CHUNK_ROWS, Chunk, TransactionFile, rejected_line
 from tollgate.intake import TransactionReader
@@ -33,7 +33,11 @@ from tollgate.steps import run as run_steps
 from tollgate.transaction import Batch
 from tollgate_flink.environment import configuration
 
-_RESTARTS = 3  # of the whole job: it begins anew, and writes the same parts again
+_SETTINGS = {
+    "restart-strategy.type": "fixed-delay",
+    "restart-strategy.fixed-delay.attempts": "3",  # each begins anew, and writes the same parts again
+    "python.fn-execution.bundle.size": "1",  # a piece is large: one at a time
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class _Observe(FlatMapFunction):
     def __init__(self, rescoring: Rescoring) -> None:
         self._rescoring = rescoring
 
-    def open(self, runtime_context: RuntimeContext) -> None:
+    def open(self, runtime_context: RuntimeContext) -> None:  # noqa: ARG002  # Flink's
         bundle, reader = self._rescoring.loaded()
         self._engine = FeatureEngine(plan_of(bundle))
         self._chunks: Iterator[Chunk] = self._rescoring.file(reader).chunks()
@@ -148,7 +152,7 @@ class _Decide(MapFunction):
         self._rescoring = rescoring
         self._folder = folder
 
-    def open(self, runtime_context: RuntimeContext) -> None:
+    def open(self, runtime_context: RuntimeContext) -> None:  # noqa: ARG002  # Flink's
         bundle, reader = self._rescoring.loaded()
         self._schema = reader.schema
         self._judge = judge_of(bundle, policy_of(bundle, reader, self._rescoring.entries, self._rescoring.rules))
@@ -176,7 +180,7 @@ def run(rescoring: Rescoring, output: Path, parallelism: int, name: str) -> Resc
 
     Raises:
         ConfigError: The output is there.
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, or has no row that can be used.
         BundleError: The bundle cannot be loaded.
     """
     if output.exists():
@@ -185,13 +189,7 @@ def run(rescoring: Rescoring, output: Path, parallelism: int, name: str) -> Resc
     folder = output.with_name(output.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    environment = StreamExecutionEnvironment.get_execution_environment(
-        configuration({
-            "restart-strategy.type": "fixed-delay",
-            "restart-strategy.fixed-delay.attempts": str(_RESTARTS),
-            "python.fn-execution.bundle.size": "1",  # a piece is large: one at a time
-        })  # fmt: skip
-    )
+    environment = StreamExecutionEnvironment.get_execution_environment(configuration(_SETTINGS))
     chunks = -(-rows // CHUNK_ROWS)
     turns = environment.from_source(NumberSequenceSource(0, chunks - 1), WatermarkStrategy.no_watermarks(), "turns")
     pieces = (
@@ -204,11 +202,15 @@ def run(rescoring: Rescoring, output: Path, parallelism: int, name: str) -> Resc
     )  # fmt: skip
     with parts.execute_and_collect(name) as found:
         written = {part.number: part for part in found}  # by number: after a restart a part may come again
-    folder.rename(output)
+    for unfinished in folder.glob("*.parquet.*"):  # of a task that was killed
+        unfinished.unlink()
     ordered = [written[number] for number in sorted(written)]
     outcomes: Counter[str] = Counter()
     for part in ordered:
         outcomes.update(dict(zip(OUTCOMES, part.outcomes, strict=True)))
+    if not outcomes.total():
+        raise InputError("no_rows", f"no row of {rescoring.data} could be used", file=str(rescoring.data))
+    folder.rename(output)
     return Rescored(
         outcomes, tuple(line for part in ordered for line in part.rejected), max(part.late for part in ordered)
     )

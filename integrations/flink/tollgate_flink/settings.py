@@ -102,9 +102,9 @@ class FieldRule(Section, frozen=True, rename={"source": "from", "kind": "as"}):
     """
 
     source: str
-    kind: (
-        Literal["text", "number", "flag", "time", "seconds", "milliseconds", "microseconds", "minor_units"] | None
-    ) = None
+    kind: Literal["text", "number", "flag", "time", "seconds", "milliseconds", "microseconds", "minor_units"] | None = (
+        None
+    )
     format: str | None = None
     zone: str | None = None
     values: dict[str, str] | None = None
@@ -116,7 +116,7 @@ class FieldRule(Section, frozen=True, rename={"source": "from", "kind": "as"}):
         if not all(self.source.split(".")):
             raise ConfigError("bad_config", f"[fields] from: expected a name or names with dots, got {self.source!r}")
         if (self.format or self.zone) and self.kind != "time":
-            raise ConfigError("bad_config", f"[fields] {self.source}: format and zone belong to as = \"time\"")
+            raise ConfigError("bad_config", f'[fields] {self.source}: format and zone belong to as = "time"')
         if (self.table is None) != (self.column is None):
             raise ConfigError("bad_config", f"[fields] {self.source}: expected table and column, both or neither")
 

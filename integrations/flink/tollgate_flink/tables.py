@@ -1,7 +1,7 @@
 """Static tables that records are completed from: read once, and sent along with the job.
 
-A table that every task reads for itself, or that comes as a stream of its own, may not be the same for two tasks or before
-and after a restart, and what is replayed would come out differently.
+A table that every task reads for itself, or that comes as a stream of its own, may not be the same for two tasks, or
+before and after a restart, and what is replayed would come out differently.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _rows(table: str, path: Path, key: str, taken: list[str]) -> dict[str, dict[
     if lacking:
         raise ConfigError("bad_table", f"[tables.{table}] {path} has no {', '.join(lacking)}", file=str(path))
     rows: dict[str, dict[str, Any]] = {}
-    for row in frame.select(dict.fromkeys((key, *taken))).iter_rows(named=True):
+    for row in frame.select(list(dict.fromkeys((key, *taken)))).iter_rows(named=True):
         if missing(row[key]):
             continue
         try:
@@ -53,7 +53,9 @@ def _rows(table: str, path: Path, key: str, taken: list[str]) -> dict[str, dict[
         except InputError as error:
             raise ConfigError("bad_table", f"[tables.{table}] {path}: {key}: {error.message}", file=str(path)) from None
         if text in rows:
-            raise ConfigError("bad_table", f"[tables.{table}] {path}: expected each {key} once, but {text!r} came twice")
+            raise ConfigError(
+                "bad_table", f"[tables.{table}] {path}: expected each {key} once, but {text!r} came twice"
+            )
         rows[text] = {column: row[column] for column in taken}
     return rows
 
@@ -71,7 +73,9 @@ def _read(table: str, path: Path) -> pl.DataFrame:
         raise ConfigError("bad_table", f"[tables.{table}] could not read {path}: {error}", file=str(path)) from None
     if len(frame) > MAX_TABLE_ROWS:
         raise ConfigError(
-            "bad_table", f"[tables.{table}] expected at most {MAX_TABLE_ROWS} rows in {path}, for it goes along with the "
-            "job; join larger ones before Tollgate, as streams", file=str(path),
-        )  # fmt: skip
+            "bad_table",
+            f"[tables.{table}] expected at most {MAX_TABLE_ROWS} rows in {path}, for it goes along with the job; join "
+            "larger ones before this job",
+            file=str(path),
+        )
     return frame
