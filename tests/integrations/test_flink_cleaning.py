@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -196,6 +197,7 @@ def test_a_table_has_each_key_once_and_the_columns_that_rules_take(tmp_path, con
         read_tables(tables, RULES, tmp_path)
 
 
+EXAMPLE = Path(__file__).parents[2] / "integrations" / "flink" / "enrich.example.toml"
 FILE = """
 [kafka]
 from = "a"
@@ -218,6 +220,14 @@ def test_settings_are_read_with_their_defaults(tmp_path):
     assert settings.rules == {"transaction_id": FieldRule("id")}
     assert settings.kafka.start == "earliest"
     assert timedelta(milliseconds=settings.kafka.transaction_timeout_ms) == timedelta(minutes=15)
+
+
+def test_the_example_fits_a_card_payment():
+    """Whoever copies it has a file that works."""
+    settings = read_settings(EXAMPLE)
+    tables = {name: {} for name in settings.tables}
+    made = FieldMapping(settings.rules, tables, payment_schema()).fields({"cents": 5, "booked": "31.01.2026 13:00:00"})
+    assert made == {"amount": 0.05, "currency": "EUR", "effective_time": "2026-01-31T12:00:00Z"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tollgate.bundle import Registry
 from tollgate.intake import TransactionReader
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIMIT_S = 120.0
 PARTITIONS = 2

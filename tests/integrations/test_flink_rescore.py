@@ -7,7 +7,7 @@ import pytest
 
 from integrations.conftest import in_flink
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_rescore_writes_what_score_writes_bit_for_bit_also_in_parallel(flink, scored):

@@ -164,4 +164,4 @@ def _major(minor: float, currency: Any) -> float:
         raise InputError("missing_value", "expected a currency for the amount, but there is none")
     if not math.isfinite(minor) or minor != int(minor):
         raise InputError("bad_amount", f"expected a whole number of minor units, but got {minor!r}")
-    return int(minor) / 10 ** exponent_of(str(currency))
+    return int(minor) / float(10 ** exponent_of(str(currency)))
