@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -105,6 +106,8 @@ def _standing(config: Config) -> tuple[tuple[ListEntry, ...], bytes | None]:
 
 def main(command: Callable[[], object] = app) -> None:
     """Run a command; an error on purpose is a sentence and an exit code, not a traceback."""
+    # On a mini-cluster PyFlink would run the tasks as threads of this process, and a cluster does not.
+    os.environ.setdefault("_python_worker_execution_mode", "process")
     try:
         command()
     except TollgateError as error:

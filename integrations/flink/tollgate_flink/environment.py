@@ -20,7 +20,7 @@ def configuration(settings: Mapping[str, str]) -> Configuration:
     own = {
         "python.executable": sys.executable,
         "python.client.executable": sys.executable,
-        "python.files": str(Path(__file__).parent),
+        "python.files": str(Path(__file__).parents[1]),
     }
     made = Configuration()
     for name, value in {**own, **settings}.items():

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from pyflink.common import Types, WatermarkStrategy
@@ -33,6 +34,7 @@ from tollgate.steps import run as run_steps
 from tollgate.transaction import Batch
 from tollgate_flink.environment import configuration
 
+_SAID, _UNFINISHED = ".json", ".unfinished"  # endings of files that are gone when the job is done
 _SETTINGS = {
     "restart-strategy.type": "fixed-delay",
     "restart-strategy.fixed-delay.attempts": "3",  # each begins anew, and writes the same parts again
@@ -95,13 +97,11 @@ class Piece:
     late: int
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What was written of one piece: a file for it is there if it has rows."""
+class _Part(msgspec.Struct, frozen=True):
+    """What is in a part, as it lies beside it until the job is done: a job that began anew has no other memory."""
 
-    number: int
     outcomes: tuple[int, ...]
-    rejected: tuple[bytes, ...]
+    rejected: tuple[msgspec.Raw, ...]
     late: int
 
 
@@ -157,16 +157,22 @@ class _Decide(MapFunction):
         self._schema = reader.schema
         self._judge = judge_of(bundle, policy_of(bundle, reader, self._rescoring.entries, self._rescoring.rules))
 
-    def map(self, value: Piece) -> Part:
+    def map(self, value: Piece) -> int:
         batch = Batch(self._schema, value.ids, value.time_us, value.keys, value.values)
         judgement = run_steps(self._judge.judge(batch, value.features, batch.time_us))
         if len(batch):
-            path = self._folder / f"part-{value.number:06}.parquet"
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            decision_frame(batch, judgement, self._judge.bundle).write_parquet(part)
-            part.replace(path)
+            frame = decision_frame(batch, judgement, self._judge.bundle)
+            _replace(self._folder / f"part-{value.number:06}.parquet", frame.write_parquet)
         counts = np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist()
-        return Part(value.number, tuple(counts), value.rejected, value.late)
+        said = msgspec.json.encode(_Part(tuple(counts), tuple(map(msgspec.Raw, value.rejected)), value.late))
+        _replace(self._folder / f"part-{value.number:06}{_SAID}", lambda path: path.write_bytes(said))
+        return value.number
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
+    write(part)
+    part.replace(path)
 
 
 def run(rescoring: Rescoring, output: Path, parallelism: int, name: str) -> Rescored:
@@ -196,21 +202,26 @@ def run(rescoring: Rescoring, output: Path, parallelism: int, name: str) -> Resc
         turns.set_parallelism(1)
         .flat_map(_Observe(rescoring), Types.PICKLED_BYTE_ARRAY()).set_parallelism(1).name("features")
     )  # fmt: skip
-    parts = (
-        pieces.rebalance()
-        .map(_Decide(rescoring, folder), Types.PICKLED_BYTE_ARRAY()).set_parallelism(parallelism).name("decisions")
-    )  # fmt: skip
-    with parts.execute_and_collect(name) as found:
-        written = {part.number: part for part in found}  # by number: after a restart a part may come again
-    for unfinished in folder.glob("*.parquet.*"):  # of a task that was killed
-        unfinished.unlink()
-    ordered = [written[number] for number in sorted(written)]
-    outcomes: Counter[str] = Counter()
-    for part in ordered:
-        outcomes.update(dict(zip(OUTCOMES, part.outcomes, strict=True)))
-    if not outcomes.total():
+    pieces.rebalance().map(_Decide(rescoring, folder), Types.INT()).set_parallelism(parallelism).name("decisions")
+    environment.execute(name)
+    done = _gathered(folder)
+    if not done.outcomes.total():
         raise InputError("no_rows", f"no row of {rescoring.data} could be used", file=str(rescoring.data))
     folder.rename(output)
-    return Rescored(
-        outcomes, tuple(line for part in ordered for line in part.rejected), max(part.late for part in ordered)
-    )
+    return done
+
+
+def _gathered(folder: Path) -> Rescored:
+    """Return what the parts say, and leave the parts alone in the folder."""
+    outcomes: Counter[str] = Counter()
+    rejected: list[bytes] = []
+    late = 0
+    for path in sorted(folder.glob(f"*{_SAID}")):
+        said = msgspec.json.decode(path.read_bytes(), type=_Part)
+        outcomes.update(dict(zip(OUTCOMES, said.outcomes, strict=True)))
+        rejected += map(bytes, said.rejected)
+        late = max(late, said.late)
+        path.unlink()
+    for unfinished in folder.glob(f"*{_UNFINISHED}"):  # of a task that was killed
+        unfinished.unlink()
+    return Rescored(outcomes, tuple(rejected), late)
