@@ -17,7 +17,7 @@ from tollgate.intake import TransactionReader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 PARTITIONS = 2
 BATCH = 500
 BAD_EVERY = 10

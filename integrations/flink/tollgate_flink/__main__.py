@@ -41,7 +41,7 @@ def enrich(
     read = read_settings(settings)
     folder = settings.resolve().parent
     config = read_config(folder / read.tollgate)
-    target = _target(config, folder / read.tollgate)
+    target = _target(config)
     tables = read_tables(read.tables, read.rules, folder)
     checkpoints, newest = _checkpoints(read, folder)
     resume = None if fresh or newest is None else newest.resolve().as_uri()
@@ -81,9 +81,9 @@ def rescore(
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _target(config: Config, path: Path) -> enriching.Target:
+def _target(config: Config) -> enriching.Target:
     serve = config.serve
-    manifest = Registry(path.parent / config.bundles).load().manifest
+    manifest = Registry(Path(config.bundles)).load().manifest
     return enriching.Target.of(manifest.schema_, manifest.money, serve.pan, serve.pan_columns, serve.max_ahead_us)
 
 
