@@ -3,23 +3,20 @@
     python -m benchmarks.flink [--transactions N] [--parallelism 1 2]
 
 Both run as a user runs them, in the environment of integrations/flink/setup, on the same file with the same bundle, and
-have to write the same. `total` is all of the larger file, starting up included; the rates are of what each further
-transaction takes, the difference to a file of a fifth: by the clock, and by the processor's time of all processes,
-which depends less on what else the machine does. Ends with one line of JSON; rates are transactions a second.
+have to write the same. `total` is all of the larger file, starting up included; `rate` is what each further transaction
+takes: the difference to a file of a fifth. Ends with one line of JSON; rates are transactions a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 
@@ -61,15 +58,13 @@ def main() -> None:
         small, large = (_timed(f"{name}, {size}", command, size, say) for size in ("small", "large"))
         further = count - count // SMALLER
         found = {
-            "total_s": large.clock_s,
-            "processor_s": large.processor_s,
-            "per_s": further / (large.clock_s - small.clock_s),
-            "per_processor_s": further / (large.processor_s - small.processor_s),
+            "total_s": large,
+            "per_s": further / (large - small),
         }
         rows.append([name, *(f"{value:,.0f}" for value in found.values())])
         key = name.replace(" ", "_")
         measures |= {f"{key}_{what}": value for what, value in found.items()}
-    show(f"{count:,} transactions", ["", "total s", "processor s", "rate /s", "rate / processor s"], rows)
+    show(f"{count:,} transactions", ["", "total s", "rate /s"], rows)
     finish(measures)
 
 
@@ -89,30 +84,18 @@ def _commands(parallelism: list[int]) -> Mapping[str, tuple[str, ...]]:
     return {"score": ("tollgate", "score"), **{f"rescore {many}": (*rescore, str(many)) for many in parallelism}}
 
 
-class Taken(NamedTuple):
-    """Seconds that a command took: by the clock, and of the processor in all its processes."""
-
-    clock_s: float
-    processor_s: float
-
-
-def _timed(what: str, command: tuple[str, ...], size: str, say: Progress) -> Taken:
-    """Return what a command took, once it has written what `tollgate score` writes."""
+def _timed(what: str, command: tuple[str, ...], size: str, say: Progress) -> float:
+    """Return how many seconds a command took, once it has written what `tollgate score` writes."""
     say(what)
     folder = command[0] == "tollgate_flink"
     output = WORK / ("decisions" if folder else f"{size}.scores.parquet")
     shutil.rmtree(output, ignore_errors=True)
-    begun_s, used_s = time.perf_counter(), _processor_s()
+    begun_s = time.perf_counter()
     _run(str(PYTHON), *command, f"{size}.parquet", output.name)
-    taken = Taken(time.perf_counter() - begun_s, _processor_s() - used_s)
+    taken_s = time.perf_counter() - begun_s
     if folder and not pl.read_parquet(output / "*.parquet").equals(pl.read_parquet(WORK / f"{size}.scores.parquet")):
         sys.exit(f"{what} wrote other decisions than tollgate score")
-    return taken
-
-
-def _processor_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that have ended, with all of theirs
-    return used.ru_utime + used.ru_stime
+    return taken_s
 
 
 def _run(python: str, *arguments: object) -> None:
