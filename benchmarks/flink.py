@@ -76,7 +76,7 @@ def _make(count: int, say: Progress) -> None:
     simulate = ("simulate", "large.parquet", "--transactions", count, "--days", DAYS, "--cards", count // PER_CARD)
     _run(sys.executable, "tollgate", *simulate)
     pl.read_parquet(WORK / "large.parquet").head(count // SMALLER).write_parquet(WORK / "small.parquet")
-    _run(sys.executable, "tollgate", "train", "small.parquet")
+    _run(sys.executable, "tollgate", "train", "large.parquet")
 
 
 def _commands(parallelism: list[int]) -> Mapping[str, tuple[str, ...]]:
