@@ -28,7 +28,7 @@ _NO_REASONS = "[]"
 def decided(batch: Batch, engine: FeatureEngine, judge: Judge) -> pl.DataFrame:
     """Decide the next transactions, each with the history that the engine has, and return the decisions."""
     judgement = run(judge.judge(batch, engine.observe(batch), batch.time_us))
-    return _frame(batch, judgement, judge.bundle)
+    return decision_frame(batch, judgement, judge.bundle)
 
 
 def counts_of(decisions: pl.DataFrame) -> dict[str, int]:
@@ -48,7 +48,7 @@ def report_decided(counts: Counter[str], output: str, late: int) -> None:
         )
 
 
-def _frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
+def decision_frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
     """Return decisions as columns: a file of a million rows must not become a million objects."""
     count = len(batch)
     scored = ~np.isnan(judgement.scores)
