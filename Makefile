@@ -28,6 +28,6 @@ check: setup
 # Takes the versions of a fresh install as the new lock: names and versions only, so that any index serves it.
 lock:
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet --editable '.[train,dev,bench]' 'torch==2.13.0'
+	.venv-lock/bin/python -m pip install --quiet --editable '.[train,dev,bench,remote,spark]' 'torch==2.13.0'
 	.venv-lock/bin/python -m pip freeze --exclude-editable --exclude tollgate > requirements.lock
 	rm -rf .venv-lock

@@ -2,6 +2,7 @@
 
 import pytest
 
+from object_store import object_store
 from tollgate.ledger import Ledger
 
 
@@ -17,3 +18,22 @@ def open_ledger():
     yield open_one
     for ledger in opened:
         ledger.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """The environment of a process that reaches a running S3 server by `s3://`."""
+    with object_store(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch, request):
+    """The URL of an empty place on an S3 server, for this process and those that it starts."""
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{abs(hash(request.node.nodeid))}"
+    s3fs.S3FileSystem().mkdir(name)
+    return f"s3://{name}"

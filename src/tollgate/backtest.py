@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tollgate.decision import Outcome
 from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
-from tollgate.files import Chunk, TransactionFile
+from tollgate.files import Chunk, Transactions
 from tollgate.policy import LIMITED, OUTCOMES, Policy
 from tollgate.rules import Rule, Rules
 
@@ -35,7 +35,7 @@ class Scored(NamedTuple):
     scores: Floats
 
 
-def scored(file: TransactionFile, engine: FeatureEngine, score: Score) -> Iterator[Scored]:
+def scored(file: Transactions, engine: FeatureEngine, score: Score) -> Iterator[Scored]:
     """Yield a file as the model sees it, each transaction with the history before it.
 
     Args:

@@ -154,6 +154,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         """Use the folder `path`, which is made when something is stored."""
         self._path = path
+        self.place = str(path)
 
     def store(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
         """Write a bundle, whole or not at all, and return its content id.
@@ -201,14 +202,14 @@ class Registry:
         if bundle_id is None:
             raise BundleError(
                 "no_champion",
-                f"no bundle in {self._path} is the champion yet; run 'tollgate train'",
+                f"no bundle in {self.place} is the champion yet; run 'tollgate train'",
                 file=str(self._path),
             )
         path = self._path / bundle_id
         if _ID.fullmatch(bundle_id) is None or not path.is_dir():
             raise BundleError(
                 "no_bundle",
-                f"expected the id of a bundle in {self._path} ({', '.join(self.list()) or 'it has none'}), "
+                f"expected the id of a bundle in {self.place} ({', '.join(self.list()) or 'it has none'}), "
                 f"but got {bundle_id!r}",
                 file=str(self._path),
             )
@@ -259,27 +260,35 @@ class Registry:
         history = self._history()
         if len(history) < 2:
             raise BundleError(
-                "no_predecessor", f"{self._path} has no champion before this one to go back to", file=str(self._path)
+                "no_predecessor", f"{self.place} has no champion before this one to go back to", file=str(self._path)
             )
         self.load(history[-2])
         self._point(history[:-1])
         return history[-2]
 
     def _history(self) -> tuple[str, ...]:
-        path = self._path / CHAMPION
-        if not path.exists():
+        content = self._pointer()
+        if content is None:
             return ()
         try:
-            return msgspec.json.decode(_read(path), type=_Champion).history
+            return msgspec.json.decode(content, type=_Champion).history
         except msgspec.DecodeError as error:
+            path = f"{self.place}/{CHAMPION}"
             raise BundleError(
-                "bad_champion", f"{path} is damaged ({error}); delete it and promote a bundle", file=str(path)
+                "bad_champion", f"{path} is damaged ({error}); delete it and promote a bundle", file=path
             ) from error
 
     def _point(self, history: tuple[str, ...]) -> None:
+        self._replace_pointer(msgspec.json.encode(_Champion(history)))
+
+    def _pointer(self) -> bytes | None:
+        path = self._path / CHAMPION
+        return _read(path) if path.exists() else None
+
+    def _replace_pointer(self, content: bytes) -> None:
         try:
             with replacing(self._path / CHAMPION) as file:
-                file.write(msgspec.json.encode(_Champion(history)))
+                file.write(content)
         except OSError as error:
             raise BundleError(
                 "cannot_promote", f"could not write {self._path / CHAMPION}: {error}", file=str(self._path)

@@ -15,6 +15,7 @@ from msgspec import Meta
 from tollgate.decision import Outcome
 from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import ConfigError
+from tollgate.folders import is_url
 from tollgate.label import LabelSource
 from tollgate.money import Money
 from tollgate.schema import Schema, payment_schema
@@ -352,7 +353,7 @@ class Config(Section, frozen=True):
     """The whole file."""
 
     features: str | None = None  # a features file; without one, those of a card payment
-    bundles: str = "bundles"
+    bundles: str = "bundles"  # a folder, or the URL of an object store
     table: Schema = msgspec.field(default_factory=payment_schema, name="schema")
     money: Money = Money()
     files: FilesConfig = FilesConfig()
@@ -400,4 +401,5 @@ def read_config(path: Path) -> Config:
     if ledger.url.startswith(prefix):
         ledger = msgspec.structs.replace(ledger, url=prefix + str(folder / ledger.url.removeprefix(prefix)))
     features = None if config.features is None else str(folder / config.features)
-    return msgspec.structs.replace(config, features=features, bundles=str(folder / config.bundles), ledger=ledger)
+    bundles = config.bundles if is_url(config.bundles) else str(folder / config.bundles)
+    return msgspec.structs.replace(config, features=features, bundles=bundles, ledger=ledger)

@@ -5,9 +5,10 @@ A row that cannot be used is rejected with its reason and the rest goes on. Row 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -23,8 +24,9 @@ from tollgate.schema import EFFECTIVE_TIME, TRANSACTION_ID, Kind
 from tollgate.transaction import Batch
 
 CHUNK_ROWS = 65_536
+MOST_TEXTS = 1000  # of each category column that are kept, so that reasons can be read
 _ROW = "__row"
-_SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
+SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Rejected:
     row: int
     transaction_id: str | None
     error: InputError
+    part: str | None = None  # of a set of files: which of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,48 @@ class Chunk:
     frame: pl.DataFrame
 
 
+class Transactions(Protocol):
+    """A file of transactions, or a set of such files."""
+
+    @property
+    def path(self) -> Path | str:
+        """Where it lies."""
+
+    @property
+    def name(self) -> str:
+        """The last piece of that."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows there are, where that is known before they are read."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns; of a set those of its first file."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Columns that neither the schema nor the label reads."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all rows in order, in bounded chunks."""
+
+    def category_texts(self) -> dict[float, str]:
+        """Return the texts of the most frequent category codes; of a set once its chunks were read."""
+
+
 class TransactionFile:
     """A file of transactions, read in order; each pass over it reads it anew."""
 
     def __init__(
-        self, path: Path, reader: TransactionReader, labels: LabelFields | None = None, *, sort: bool = False
+        self,
+        path: Path,
+        reader: TransactionReader,
+        labels: LabelFields | None = None,
+        *,
+        sort: bool = False,
+        constants: Mapping[str, str] | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         """Open the file and check its columns.
 
@@ -69,21 +109,28 @@ class TransactionFile:
             reader: Knows the schema.
             labels: Where to find labels, if they are wanted.
             sort: Read in order of the effective time instead of the file's own; this holds the file in memory.
+            constants: Columns that are the same in every row, as the name of its folder says; those of the file win.
+            may_be_empty: A file with columns and no rows is fine.
 
         Raises:
             InputError: It is not there, empty, damaged, of an unknown format, or lacks a column.
         """
         self.path = path
+        self.name = path.name
         self._reader = reader
         self._labels = labels
         self._frame = scan(path)
         try:
-            self.columns = tuple(self._frame.collect_schema().names())
+            there = self._frame.collect_schema().names()
+            added = {name: text for name, text in (constants or {}).items() if name not in there}
+            self._frame = self._frame.with_columns(**{name: pl.lit(text) for name, text in added.items()})
+            self.columns = (*there, *added)
+            self._added = set(added)
             self.rows = int(self._frame.select(pl.len()).collect().item())
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable(path, error) from None
         self._check_columns()
-        if self.rows == 0:
+        if self.rows == 0 and not may_be_empty:
             raise InputError("empty_file", f"expected at least one row in {path}, but there is none", file=str(path))
         self._frame = self._frame.with_row_index(_ROW)
         if sort:
@@ -111,21 +158,30 @@ class TransactionFile:
     def unread(self) -> tuple[str, ...]:
         """Columns of the file that neither the schema nor the label reads."""
         schema = self._reader.schema
-        known = {source for name in schema.columns for source in schema.sources(name)} | set(schema.ignore)
+        known = (
+            {source for name in schema.columns for source in schema.sources(name)} | set(schema.ignore) | self._added
+        )
         if self._labels is not None:
             known |= {self._labels.source, self._labels.available_from or ""}
         return tuple(column for column in self.columns if column not in known)
 
-    def category_texts(self, most: int = 1000) -> dict[float, str]:
+    def category_texts(self, most: int = MOST_TEXTS) -> dict[float, str]:
         """Return the texts of category codes: of each category column the `most` frequent values."""
         texts: dict[float, str] = {}
+        for counts in self.category_counts(most).values():
+            texts |= dict(zip(category_codes(list(counts)).tolist(), counts, strict=True))
+        return texts
+
+    def category_counts(self, most: int = MOST_TEXTS) -> dict[str, dict[str, int]]:
+        """Return the `most` frequent values of each category column, and how often they come."""
+        found: dict[str, dict[str, int]] = {}
         for name, column in self._reader.schema.columns.items():
             source = self._reader.schema.sources(name)[0]
             if column.kind is Kind.CATEGORY and source in self.columns:
                 counts = self._frame.group_by(source).len().top_k(most, by="len").collect()
-                values = [text_of(value) for value in counts[source].to_list() if not missing(value)]
-                texts |= dict(zip(category_codes(values).tolist(), values, strict=True))
-        return texts
+                rows = zip(counts[source].to_list(), counts["len"].to_list(), strict=True)
+                found[name] = {text_of(value): count for value, count in rows if not missing(value)}
+        return found
 
     def _find_repeated(self) -> NDArray[np.int64]:
         """Return the places, in reading order, of the rows whose id came before."""
@@ -210,7 +266,7 @@ def scan(path: Path) -> pl.LazyFrame:
             return pl.scan_ndjson(path, infer_schema_length=None)
     raise InputError(
         "unknown_format",
-        f"expected a file ending in {', '.join(_SUFFIXES)}, but got {path.name}",
+        f"expected a file ending in {', '.join(SUFFIXES)}, but got {path.name}",
         file=str(path),
     )
 
@@ -228,5 +284,10 @@ def unreadable(path: Path, error: Exception) -> TollgateError:
 def rejected_line(rejected: Rejected) -> bytes:
     """Return a rejected row as a line of JSON, for the side file."""
     return msgspec.json.encode(
-        {"row": rejected.row, "transaction_id": rejected.transaction_id, **rejected.error.as_dict()}
+        {
+            **({} if rejected.part is None else {"part": rejected.part}),
+            "row": rejected.row,
+            "transaction_id": rejected.transaction_id,
+            **rejected.error.as_dict(),
+        }
     )

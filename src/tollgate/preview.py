@@ -21,7 +21,7 @@ from tollgate.distribution import draw_category, draw_number
 from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
 from tollgate.features.prose import in_words
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected, Transactions
 
 TEMPLATE = "preview.html"
 NOTHING = "\N{EN DASH}"
@@ -67,7 +67,7 @@ class Figures(NamedTuple):
 
 
 def take_sample(
-    file: TransactionFile, plan: FeaturePlan, rows: int, progress: Callable[[int], None] = lambda _rows: None
+    file: Transactions, plan: FeaturePlan, rows: int, progress: Callable[[int], None] = lambda _rows: None
 ) -> tuple[Sample, list[Rejected]]:
     """Return the features of the first `rows` usable rows of a labelled file, and what was rejected on the way.
 

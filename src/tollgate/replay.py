@@ -11,11 +11,11 @@ from tollgate.collection import Collection
 from tollgate.dataset import Dataset, Window
 from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected, Transactions
 
 
 def replay(
-    file: TransactionFile,
+    file: Transactions,
     engine: FeatureEngine,
     card: str,
     keep: Window | None = None,
@@ -25,7 +25,7 @@ def replay(
     """Return the labelled transactions of a file with their features, and the rows that could not be used.
 
     Args:
-        file: Opened with its labels.
+        file: A file or a set of them, opened with its labels.
         engine: Without history, or with the one that the file continues; it is moved on.
         card: The entity that stands for the card in the measures.
         keep: The period to return; the rest only moves the engine.

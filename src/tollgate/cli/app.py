@@ -38,7 +38,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-DataArgument = Annotated[Path, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl.")]
+DataArgument = Annotated[
+    str, typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl, or a folder or URL of such files.")
+]
 
 
 def _extra(name: str, module: str, extra: str) -> Callable[..., None]:
@@ -85,8 +87,11 @@ def demo(
 @app.command()
 def train(
     data: Annotated[
-        Path | None,
-        typer.Argument(help="Labelled transactions: .parquet, .csv or .jsonl; without a file, those of the ledger."),
+        str | None,
+        typer.Argument(
+            help="Labelled transactions: .parquet, .csv or .jsonl, or a folder or URL of such files; without one, "
+            "those of the ledger."
+        ),
     ] = None,
     config: ConfigOption = None,
     promote: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -13,8 +12,7 @@ from rich.text import Text
 from tollgate.bundle import Bundle, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, hash_key, now_us, open_config, policy_of
-from tollgate.config import Config
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, hash_key, now_us, open_config, open_registry, policy_of
 from tollgate.difference import Difference, difference
 from tollgate.errors import EXIT_UNAVAILABLE, BundleError
 from tollgate.intake import TransactionReader
@@ -34,7 +32,7 @@ _SHOWN = ("average_precision", "value_detection_rate", "precision", "recall")  #
 @bundles.command("list")
 def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show all bundles, the newest first, and which one decides."""
-    registry = _registry(open_config(config))
+    registry = open_registry(open_config(config))
     champion = registry.champion()
     good, damaged = _all(registry)
     good.sort(key=lambda one: -one.manifest.created_us)
@@ -62,7 +60,7 @@ def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> No
 @bundles.command()
 def show(bundle_id: BundleArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show what a bundle is, what it was trained on and how it did on its test period."""
-    one = _registry(open_config(config)).load(bundle_id)
+    one = open_registry(open_config(config)).load(bundle_id)
     facts = _facts(one)
     if as_json:
         typer.echo(msgspec.json.encode({"id": one.id, **facts}))
@@ -79,7 +77,7 @@ def diff(
     first: BundleArgument, second: BundleArgument, as_json: JsonOption = False, config: ConfigOption = None
 ) -> None:
     """Compare two bundles: measures, features and settings."""
-    registry = _registry(open_config(config))
+    registry = open_registry(open_config(config))
     found = difference(registry.load(first).manifest, registry.load(second).manifest)
     if as_json:
         typer.echo(msgspec.json.encode(found))
@@ -104,7 +102,7 @@ def diff(
 def promote(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption = None) -> None:
     """Let a bundle decide. Running servers take it within a second, between two batches."""
     settings = open_config(config)
-    registry = _registry(settings)
+    registry = open_registry(settings)
     chosen = registry.load(bundle_id)
     before = registry.champion()
     manifest = chosen.manifest
@@ -120,7 +118,7 @@ def promote(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption
 def rollback(by: ByOption = None, config: ConfigOption = None) -> None:
     """Let the champion before this one decide again. Running servers take it within a second."""
     settings = open_config(config)
-    registry = _registry(settings)
+    registry = open_registry(settings)
     before = registry.champion()
     with Controls(settings.ledger.url) as controls:
         registry.rollback()
@@ -134,17 +132,13 @@ def verify(
     config: ConfigOption = None,
 ) -> None:
     """Check that bundles are what was stored, file by file; exit code 5 if one is not."""
-    good, damaged = _all(_registry(open_config(config)), bundle_ids)
+    good, damaged = _all(open_registry(open_config(config)), bundle_ids)
     for one in good:
         OUT.print(f"{one.id} ok, {len(one.manifest.files)} files", highlight=False)
     for bundle_id, error in damaged.items():
         OUT.print(f"{bundle_id} {error.code}: {error.message}", style="red", markup=False, soft_wrap=True)
     if damaged:
         raise typer.Exit(EXIT_UNAVAILABLE)
-
-
-def _registry(config: Config) -> Registry:
-    return Registry(Path(config.bundles))
 
 
 def _all(registry: Registry, bundle_ids: list[str] | None = None) -> tuple[list[Bundle], dict[str, BundleError]]:

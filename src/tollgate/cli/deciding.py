@@ -17,6 +17,7 @@ from tollgate.cli.wiring import (
     keeps_state,
     now_us,
     open_bundle,
+    open_registry,
     plan_of,
     policy_of,
     snapshots_of,
@@ -60,7 +61,7 @@ def deciding(
         limits: `[serve]`, with what the command line says.
         deadline_s: From the arrival of a transaction on; past it, it is decided without the model.
     """
-    registry = Registry(Path(settings.bundles))
+    registry = open_registry(settings)
     chosen = open_bundle(settings, bundle)
     key = hash_key()
     manifest = chosen.manifest

@@ -27,11 +27,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from tollgate.bundle import REPORT, Registry
+from tollgate.bundle import REPORT
 from tollgate.cli.fitting import Prepared, Run, run_training
 from tollgate.cli.history import import_history
 from tollgate.cli.training import table_of
-from tollgate.cli.wiring import OUT, features_of, open_config, open_labelled
+from tollgate.cli.wiring import OUT, features_of, open_config, open_labelled, open_registry
 from tollgate.config import Config
 from tollgate.decision import Decision, Outcome
 from tollgate.errors import CapacityError, ConfigError
@@ -73,7 +73,7 @@ def demo(folder: Path, transactions: int, seed: int) -> None:
     file, _ = open_labelled(data, config)
     run = run_training(file, features_of(config), config)
     assert run is not None
-    Registry(Path(config.bundles)).promote(run.bundle_id)
+    open_registry(config).promote(run.bundle_id)
     OUT.print(table_of(run.evaluations))
 
     _say("3", "put the history into the ledger, and serve")

@@ -149,7 +149,9 @@ def preview(
     plan = features_of(settings)
     file, _ = open_labelled(data, settings)
     with progress_bar() as progress:
-        task = progress.add_task(f"computing {len(plan.names)} features", total=min(rows, file.rows))
+        task = progress.add_task(
+            f"computing {len(plan.names)} features", total=rows if file.rows is None else min(rows, file.rows)
+        )
         sample, rejected = module.take_sample(file, plan, rows, lambda done: progress.advance(task, done))
         task = progress.add_task("drawing", total=len(plan.names))
         page = module.render_preview(sample, plan, data.name, lambda done: progress.advance(task, done))

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,11 +15,13 @@ from rich.markup import escape
 
 from tollgate import __version__
 from tollgate.breakdown import texts_of
-from tollgate.bundle import REPORT, WEIGHTS, Bundle, Manifest, Registry, Training
+from tollgate.bundle import REPORT, WEIGHTS, Bundle, Manifest, Training
 from tollgate.cli.wiring import (
     ERR,
     OUT,
+    bundles_here,
     now_us,
+    open_registry,
     progress_bar,
 )
 from tollgate.config import Config, PolicyConfig, TrainConfig
@@ -29,7 +30,7 @@ from tollgate.errors import BundleError
 from tollgate.evaluate import Evaluation, differences
 from tollgate.evaluate import evaluate as measure
 from tollgate.features import FeatureEngine, FeaturePlan
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected, Transactions
 from tollgate.metrics import average_precision
 from tollgate.model.network import Network
 from tollgate.model.profile import profile_features
@@ -111,7 +112,7 @@ class Run:
         return self.evaluations[-1]
 
 
-def prepare(source: TransactionFile | Pool, plan: FeaturePlan, config: Config) -> Prepared:
+def prepare(source: Transactions | Pool, plan: FeaturePlan, config: Config) -> Prepared:
     """Compute the features of labelled transactions in order of arrival, and split them by time."""
     engine = FeatureEngine(plan)
     card, most = config.evaluate.card, config.train.memory_bytes
@@ -147,7 +148,7 @@ def say_left_out(pool: Pool) -> None:
 
 
 def run_training(
-    source: TransactionFile | Pool, plan: FeaturePlan, config: Config, options: Options | None = None
+    source: Transactions | Pool, plan: FeaturePlan, config: Config, options: Options | None = None
 ) -> Run | None:
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
     return fit_prepared(prepare(source, plan, config), plan, config, options or Options())
@@ -223,12 +224,12 @@ class Fitting:
             given = Circumstances(
                 on_epoch=epoch,
                 start=start,
-                checkpoint=Path(self.config.bundles) / _CHECKPOINTS / fitted.model.replace(":", "-"),
+                checkpoint=bundles_here(self.config) / _CHECKPOINTS / fitted.model.replace(":", "-"),
                 workers=workers,
             )
             candidate = fit_candidate(parts, fitted, given, replace(self.trees, on_trial=trial))
         with contextlib.suppress(OSError):  # another training may keep its state there
-            (Path(self.config.bundles) / _CHECKPOINTS).rmdir()
+            (bundles_here(self.config) / _CHECKPOINTS).rmdir()
         if candidate.parameters is not None:
             # What the oldest fold found serves the others: each would see newer rows, but a search is long.
             self.trees = TreeSearch(parameters=candidate.parameters)
@@ -365,7 +366,7 @@ def _store(
         warnings=tuple(history.warnings),
     )
     files = {**candidate.files(own.validation.features[:_SAMPLE_ROWS]), REPORT: report.encode()}
-    return Registry(Path(config.bundles)).store(manifest, files), history
+    return open_registry(config).store(manifest, files), history
 
 
 def say_split(parts: Split, title: str = "") -> None:

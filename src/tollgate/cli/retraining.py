@@ -15,18 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 from tollgate import feed, gate
-from tollgate.bundle import REPORT, Bundle, Registry
+from tollgate.bundle import REPORT, Bundle
 from tollgate.cli.actor import actor_of
 from tollgate.cli.fitting import Options, Prepared, categories_of, fit_prepared, say_left_out
 from tollgate.cli.keys import in_words
 from tollgate.cli.wiring import (
     ERR,
     OUT,
+    bundles_here,
     features_of,
     hash_key,
     now_us,
     open_bundle,
     open_config,
+    open_registry,
     plan_of,
     policy_of,
     progress_bar,
@@ -63,7 +65,7 @@ def retrain(
     OUT.quiet = as_json
     work = Work(settings, actor_of(by), dry_run=dry_run, incremental=incremental)
     if every is None:
-        with one_at_a_time(Path(settings.bundles)):
+        with one_at_a_time(bundles_here(settings)):
             found = work.once()
         _tell(found, settings, as_json=as_json)
         if found.outcome == REFUSED:
@@ -73,7 +75,7 @@ def retrain(
     while True:
         due_s = time.monotonic() + every_s
         try:
-            with one_at_a_time(Path(settings.bundles)):
+            with one_at_a_time(bundles_here(settings)):
                 _tell(work.once(), settings, as_json=as_json)
         except TollgateError as error:  # the next time it may go well
             ERR.print(f"error ({error.code}): {error.message}", style="red", markup=False, soft_wrap=True)
@@ -118,7 +120,7 @@ class Work:
         self._actor = actor
         self._dry_run = dry_run
         self._incremental = incremental
-        self._registry = Registry(Path(config.bundles))
+        self._registry = open_registry(config)
 
     def once(self, clock_us: Callable[[], int] = now_us) -> Retraining:
         """Examine the labels, train, compare, and promote what is better.
@@ -188,7 +190,7 @@ class Work:
         if found.outcome not in (REFUSED, WOULD_PROMOTE):
             assert found.challenger is not None
             self._promote(found)
-        folder = Path(self._config.bundles) / REPORTS
+        folder = bundles_here(self._config) / REPORTS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{in_words(found.as_of_us).replace(' ', 'T').replace(':', '')}.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
@@ -274,7 +276,7 @@ def _tell(found: Retraining, config: Config, *, as_json: bool) -> None:
         table.add_row("ok" if check.passed else Text("no", style="bold red"), check.name, Text(check.why))
     OUT.print(table)
     if found.challenger is not None:
-        OUT.print(f"its report: {Path(config.bundles, found.challenger, REPORT)}", soft_wrap=True, highlight=False)
+        OUT.print(f"its report: {bundles_here(config) / found.challenger / REPORT}", soft_wrap=True, highlight=False)
     if found.outcome == REFUSED:
         OUT.print(f"refused: {', '.join(found.reasons)}; {found.champion} goes on deciding", soft_wrap=True)
     elif found.outcome == WOULD_PROMOTE:

@@ -39,7 +39,7 @@ from tollgate.config import Config
 from tollgate.control import AuditRecord
 from tollgate.errors import EXIT_PARTIAL, ConfigError
 from tollgate.features import FeatureEngine
-from tollgate.files import Rejected, TransactionFile
+from tollgate.files import Rejected, Transactions
 from tollgate.intake import TransactionReader
 from tollgate.ledger.controls import Controls
 from tollgate.policy import Policy
@@ -189,7 +189,7 @@ class _Replay:
 
     bundle: Bundle
     reader: TransactionReader
-    file: TransactionFile
+    file: Transactions
     rejected: list[Rejected]
 
     @staticmethod
@@ -199,7 +199,7 @@ class _Replay:
         return _Replay(bundle, reader, open_file(data, settings, reader, labelled=labelled), [])
 
     def rows(self, progress: Progress) -> Iterator[Scored]:
-        task = progress.add_task(f"replaying {self.file.path.name}", total=self.file.rows)
+        task = progress.add_task(f"replaying {self.file.name}", total=self.file.rows)
         score = score_of(self.bundle, runtime_of(self.bundle))
         for one in scored(self.file, FeatureEngine(plan_of(self.bundle)), score):
             self.rejected.extend(one.chunk.rejected)

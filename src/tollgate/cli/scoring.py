@@ -6,16 +6,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-import numpy as np
 import polars as pl
 import typer
 
+from tollgate.cli.decisions import counts_of, decided, report_decided
+from tollgate.cli.scored_set import score_set
 from tollgate.cli.wiring import (
-    OUT,
     BundleOption,
     ConfigOption,
     hash_key,
+    is_set,
     judge_of,
     open_bundle,
     open_config,
@@ -25,39 +25,37 @@ from tollgate.cli.wiring import (
     progress_bar,
     report_rejected,
 )
-from tollgate.decision import Mode, Outcome
 from tollgate.errors import EXIT_PARTIAL, ConfigError, InputError
 from tollgate.features import FeatureEngine
 from tollgate.files import Rejected
+from tollgate.folders import is_local, local_path
 from tollgate.intake import TransactionReader
-from tollgate.judge import MODEL, Judgement
-from tollgate.steps import run
-from tollgate.transaction import Batch
-
-_COLUMNS = {
-    "transaction_id": pl.String, "outcome": pl.String, "score": pl.Float64, "confidence": pl.Float64,
-    "mode": pl.String, "reasons": pl.String, "missing": pl.String, "bundle": pl.String,
-}  # fmt: skip
-
-
-OUTCOMES = [outcome.value for outcome in Outcome]
-_MODES = [Mode.DEGRADED.value, Mode.NORMAL.value]  # by whether there is a score
-_NO_REASONS = "[]"
 
 
 def score(
-    data: Annotated[Path, typer.Argument(help="Transactions in order of time: .parquet, .csv or .jsonl.")],
-    output: Annotated[Path, typer.Argument(help="Where the decisions go: .parquet, .csv or .jsonl.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="Transactions in order of time: .parquet, .csv or .jsonl, or a folder or URL of them."),
+    ],
+    output: Annotated[
+        str, typer.Argument(help="Where the decisions go: .parquet, .csv or .jsonl; of a folder another folder or URL.")
+    ],
     config: ConfigOption = None,
     bundle: BundleOption = None,
 ) -> None:
     """Decide a file of transactions, each with the history before it in the file, by lists and rules as they are now.
 
-    Nothing is written to the ledger.
+    Nothing is written to the ledger. Of a folder every file is decided with the history in all files before it, and its
+    decisions are written to a file of the same name; with TOLLGATE_HASH_KEY set, a run that was cut off goes on where
+    it was when the same command is run again.
     """
-    if output.suffix not in (".parquet", ".csv", ".jsonl"):
-        raise ConfigError("unknown_format", f"expected an output ending in .parquet, .csv or .jsonl, got {output.name}")
     settings = open_config(config)
+    if is_set(data):
+        score_set(data, output, settings, bundle)
+        return
+    target = local_path(output)
+    if not is_local(output) or target.suffix not in (".parquet", ".csv", ".jsonl"):
+        raise ConfigError("unknown_format", f"expected an output ending in .parquet, .csv or .jsonl, got {target.name}")
     chosen = open_bundle(settings, bundle)
     manifest = chosen.manifest
     reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
@@ -66,61 +64,20 @@ def score(
     judge = judge_of(chosen, policy_now(settings, chosen, reader))
     frames: list[pl.DataFrame] = []
     rejected: list[Rejected] = []
-    counts: Counter[str] = Counter()
     with progress_bar() as progress:
-        task = progress.add_task(f"scoring {data.name}", total=file.rows)
+        task = progress.add_task(f"scoring {file.name}", total=file.rows)
         for chunk in file.chunks():
-            judgement = run(judge.judge(chunk.batch, engine.observe(chunk.batch), chunk.batch.time_us))
-            frames.append(_frame(chunk.batch, judgement, judge.bundle))
-            counts.update(
-                dict(zip(OUTCOMES, np.bincount(judgement.outcomes, minlength=len(OUTCOMES)).tolist(), strict=True))
-            )
+            frames.append(decided(chunk.batch, engine, judge))
             rejected += chunk.rejected
             progress.advance(task, len(chunk.batch) + len(chunk.rejected))
-    some = report_rejected(rejected, output)
-    if not counts:
-        raise InputError("no_rows", f"no row of {data} could be used", file=str(data))
-    _write(pl.concat(frames), output)
-    OUT.print(
-        f"wrote {counts.total()} decisions to {output}: " + ", ".join(f"{n} {o}" for o, n in counts.most_common())
-    )
-    if engine.late:
-        OUT.print(
-            f"{engine.late} times a transaction came after a newer one of the same entity; if the file is not in the "
-            "order in which the payments arrived, set sort = true in [files]"
-        )
+    some = report_rejected(rejected, target)
+    decisions = pl.concat(frames)
+    if not len(decisions):
+        raise InputError("no_rows", f"no row of {data} could be used", file=data)
+    _write(decisions, target)
+    report_decided(Counter(counts_of(decisions)), output, engine.late)
     if some:
         raise typer.Exit(EXIT_PARTIAL)
-
-
-def _frame(batch: Batch, judgement: Judgement, bundle: str) -> pl.DataFrame:
-    """Return decisions as columns: a file of a million rows must not become a million objects."""
-    count = len(batch)
-    scored = ~np.isnan(judgement.scores)
-    reasons = pl.Series([_NO_REASONS]).new_from_index(0, count)
-    if judgement.reasons:
-        rows = sorted(judgement.reasons)
-        texts = [msgspec.json.encode(judgement.reasons[row]).decode() for row in rows]
-        reasons = reasons.scatter(rows, texts)
-    lacking = [",".join(names) for names in batch.missing()]
-    missing = pl.Series(lacking)
-    if not scored.all():
-        missing = pl.Series(
-            [text if fine else f"{text},{MODEL}".lstrip(",") for text, fine in zip(lacking, scored, strict=True)]
-        )
-    return pl.DataFrame(
-        {
-            "transaction_id": batch.ids,
-            "outcome": pl.Series(OUTCOMES)[judgement.outcomes.astype(np.int64)],
-            "score": pl.Series(judgement.scores).fill_nan(None),
-            "confidence": pl.Series(judgement.confidences).fill_nan(None),
-            "mode": pl.Series(_MODES)[scored.astype(np.int64)],
-            "reasons": reasons,
-            "missing": missing,
-            "bundle": pl.Series([bundle]).new_from_index(0, count),
-        },
-        schema=_COLUMNS,
-    )
 
 
 def _write(frame: pl.DataFrame, output: Path) -> None:

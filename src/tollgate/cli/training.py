@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from tollgate.bundle import REPORT, Bundle, Registry
+from tollgate.bundle import REPORT, Bundle
 from tollgate.cli.fitting import Fitting, Options, assess, prepare, run_training, say_split
 from tollgate.cli.wiring import (
     ERR,
@@ -21,6 +21,7 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     open_labelled,
+    open_registry,
     plan_of,
     report_rejected,
     runtime_of,
@@ -65,7 +66,7 @@ def _text(value: float) -> str:
 
 
 def train(
-    data: Path | None,
+    data: str | None,
     config_path: Path | None,
     promote: bool,
     start: str | None,
@@ -105,9 +106,10 @@ def train(
 
 def _offer(config: Config, bundle_id: str, promote: bool) -> None:
     """Say where a bundle is, and make it the champion if that was asked for, or if there is none."""
-    registry = Registry(Path(config.bundles))
-    folder = Path(config.bundles) / bundle_id
-    OUT.print(f"stored bundle {bundle_id}; its report: {folder / REPORT}", soft_wrap=True, highlight=False)
+    registry = open_registry(config)
+    OUT.print(
+        f"stored bundle {bundle_id}; its report: {registry.place}/{bundle_id}/{REPORT}", soft_wrap=True, highlight=False
+    )
     champion = registry.champion()
     if promote or champion is None:
         registry.promote(bundle_id)
@@ -116,7 +118,7 @@ def _offer(config: Config, bundle_id: str, promote: bool) -> None:
         OUT.print(f"{champion} stays the champion; train with --promote to replace it", highlight=False)
 
 
-def evaluate(data: Path, config_path: Path | None, bundle_id: str | None) -> None:
+def evaluate(data: str, config_path: Path | None, bundle_id: str | None) -> None:
     """Measure a bundle on the test period of a labelled file, beside LightGBM trained on the training period."""
     config = open_config(config_path)
     bundle = open_bundle(config, bundle_id)

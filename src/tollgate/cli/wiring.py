@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +29,8 @@ from tollgate.features.payments import PAYMENT_FEATURES
 from tollgate.features.plan import compile_plan, plan_from_data
 from tollgate.features.snapshot import plan_digest
 from tollgate.features.source import read_features
-from tollgate.files import Rejected, TransactionFile, rejected_line
+from tollgate.files import Rejected, TransactionFile, Transactions, rejected_line
+from tollgate.folders import is_local, local_path, open_folder
 from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats, Judge
@@ -35,8 +38,10 @@ from tollgate.ledger.controls import Controls
 from tollgate.lists import Lists
 from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
+from tollgate.parts import TransactionSet
 from tollgate.policy import Policy
 from tollgate.recovery import Snapshots
+from tollgate.remote_bundles import RemoteRegistry
 from tollgate.rules import RuleSet, compile_rules, parse_rules
 from tollgate.secret import read_secret
 
@@ -96,25 +101,61 @@ def features_of(config: Config) -> FeaturePlan:
     return plan.select(reads_lags or back == 0 for back in plan.back)
 
 
-def open_labelled(path: Path, config: Config) -> tuple[TransactionFile, TransactionReader]:
-    """Open a file of transactions with labels, and say which of its columns nothing reads."""
+def open_labelled(data: Path | str, config: Config) -> tuple[Transactions, TransactionReader]:
+    """Open transactions with labels, and say which of their columns nothing reads."""
     reader = TransactionReader(config.table, config.money, hash_key())
-    return open_file(path, config, reader, labelled=True), reader
+    return open_file(data, config, reader, labelled=True), reader
 
 
-def open_file(path: Path, config: Config, reader: TransactionReader, *, labelled: bool = False) -> TransactionFile:
-    """Open a file of transactions, and name the columns that nothing reads: a typing error in a mapping shows here."""
-    label = config.label
-    fields = LabelFields(label.source, label.available_from, label.delay_us) if labelled else None
-    file = TransactionFile(path, reader, fields, sort=config.files.sort)
+def open_file(data: Path | str, config: Config, reader: TransactionReader, *, labelled: bool = False) -> Transactions:
+    """Open transactions, and name the columns that nothing reads: a typing error in a mapping shows here.
+
+    Args:
+        data: A file, or a folder or a URL with files.
+        config: Where to find labels, and how to read.
+        reader: Knows the schema.
+        labelled: Whether labels are wanted.
+    """
+    fields = label_fields(config) if labelled else None
+    file: Transactions
+    if is_set(data):
+        file = TransactionSet(open_folder(str(data)), reader, fields, sort=config.files.sort)
+    else:
+        file = TransactionFile(local_path(str(data)), reader, fields, sort=config.files.sort)
     if file.unread:
-        ERR.print(f"[dim]{escape(file.path.name)}: columns that are not read: {escape(', '.join(file.unread))}[/dim]")
+        ERR.print(f"[dim]{escape(file.name)}: columns that are not read: {escape(', '.join(file.unread))}[/dim]")
     return file
+
+
+def is_set(data: Path | str) -> bool:
+    """Whether what is named is a folder of files, here or elsewhere, and not one file."""
+    return not is_local(str(data)) or local_path(str(data)).is_dir()
+
+
+def label_fields(config: Config) -> LabelFields:
+    """Return where the labels of a file are."""
+    label = config.label
+    return LabelFields(label.source, label.available_from, label.delay_us)
 
 
 def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
     """Return a bundle of the registry, the champion by default."""
-    return Registry(Path(config.bundles)).load(bundle_id)
+    return open_registry(config).load(bundle_id)
+
+
+def open_registry(config: Config) -> Registry:
+    """Return the registry of bundles that the configuration names."""
+    if is_local(config.bundles):
+        return Registry(local_path(config.bundles))
+    return RemoteRegistry(config.bundles, bundles_here(config))
+
+
+def bundles_here(config: Config) -> Path:
+    """Return the folder of this machine where bundles are, or copies of them; what is in a copy is always checked."""
+    if is_local(config.bundles):
+        return local_path(config.bundles)
+    name = blake2b(config.bundles.encode(), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"tollgate-bundles-{os.getuid()}-{name}"
 
 
 def plan_of(bundle: Bundle) -> FeaturePlan:
@@ -158,11 +199,16 @@ def lists_of(entries: Sequence[ListEntry], reader: TransactionReader) -> Lists:
 
 def policy_now(config: Config, bundle: Bundle, reader: TransactionReader) -> Policy:
     """Return what `policy_of` does for the ledger of a configuration, or, where there is none yet, the thresholds."""
+    return policy_of(bundle, reader, *controls_now(config))
+
+
+def controls_now(config: Config) -> tuple[Sequence[ListEntry], bytes | None]:
+    """Return the lists and the rules in the ledger of a configuration; none where there is no ledger yet."""
     ledger = make_url(config.ledger.url).database
     if ledger is None or not Path(ledger).is_file():
-        return Policy(bundle.manifest.policy, holdout_key=reader.key)
+        return (), None
     with Controls(config.ledger.url) as controls:
-        return policy_of(bundle, reader, controls.entries(), controls.rules())
+        return controls.entries(), controls.rules()
 
 
 def rule_set_of(document: bytes | None) -> RuleSet:
@@ -216,16 +262,22 @@ def progress_bar(*, shown: bool = True) -> Progress:
     )
 
 
-def report_rejected(rejected: list[Rejected], beside: Path) -> bool:
-    """Write the rejected rows to a file beside another, and say so; return whether there were any."""
-    path = beside.with_name(beside.name + ".rejected.jsonl")
+def report_rejected(rejected: list[Rejected], beside: Path | str) -> bool:
+    """Write the rejected rows to a file beside another, and say so; return whether there were any.
+
+    What is refused of another machine's files is written where the command runs.
+    """
+    text = str(beside)
+    place = local_path(text) if is_local(text) else Path(text.rstrip("/").rsplit("/", 1)[-1])
+    path = place.with_name(place.name + ".rejected.jsonl")
     if not rejected:
         path.unlink(missing_ok=True)
         return False
     path.write_bytes(b"\n".join(rejected_line(one) for one in rejected) + b"\n")
     first = rejected[0]
+    row = f"row {first.row}" if first.part is None else f"{escape(first.part)}, row {first.row}"
     ERR.print(
-        f"[yellow]{len(rejected)} rows were rejected; see {path}[/yellow]; the first: row {first.row}: "
+        f"[yellow]{len(rejected)} rows were rejected; see {path}[/yellow]; the first: {row}: "
         f"{escape(first.error.message)}",
         soft_wrap=True,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,14 +13,18 @@ from tollgate.duration import MINUTE_US
 class RateLimits:
     """Counts by the minutes of a clock, so that the state of a rule is two numbers. Not thread-safe."""
 
-    def __init__(self) -> None:
-        self._used: dict[str, tuple[int, int]] = {}  # the newest minute of each rule, and how many it decided in it
+    def __init__(self, used: Mapping[str, tuple[int, int]] | None = None) -> None:
+        """Begin with nothing used, or with what `used` gave."""
+        self._used = dict(used or {})
+
+    @property
+    def used(self) -> dict[str, tuple[int, int]]:
+        """The newest minute of each rule, and how many it decided in it."""
+        return dict(self._used)
 
     def copy(self) -> RateLimits:
         """Return limits that go on from here: a rule set that takes the place of another resets nothing."""
-        copied = RateLimits()
-        copied._used.update(self._used)
-        return copied
+        return RateLimits(self._used)
 
     def take(
         self, rule: str, limit: int | None, rows: NDArray[np.int64], now_us: int | NDArray[np.int64]
