@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cli.variants import guessing
 from tollgate.bundle import Registry
 from tollgate.cli.app import app
 from tollgate.cli.retraining import REPORTS, one_at_a_time
@@ -21,6 +22,7 @@ SETTINGS = """
 model = "{model}"
 max_epochs = 1
 hidden = [2]
+learning_rate = {learning_rate}
 
 [evaluate]
 resamples = 50
@@ -56,8 +58,9 @@ def run(home, invoke):
     return lambda *arguments, expect=0: invoke(app, *arguments, expect=expect).output
 
 
-def configure(model, min_labels=30):
-    Path("tollgate.toml").write_text(SETTINGS.format(model=model, min_labels=min_labels))
+def configure(model, min_labels=30, learning_rate=5e-3):
+    text = SETTINGS.format(model=model, min_labels=min_labels, learning_rate=learning_rate)
+    Path("tollgate.toml").write_text(text)
 
 
 def payments():
@@ -85,7 +88,8 @@ def champion():
 def test_a_better_challenger_is_promoted_and_a_worse_one_is_refused(run, home):
     """From the ledger alone; what was compared is on record, and one command goes back."""
     imported(run, payments())
-    first = champion()
+    first = guessing(home)
+    run("bundles", "promote", first)
 
     tried = verdict(run, "--dry-run", expect=0)
     assert (tried["outcome"], tried["reasons"], champion()) == ("would promote", [], first)
@@ -97,11 +101,11 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_refused(run, home):
     gain = next(check for check in found["checks"] if check["name"] == "average_precision_gain")
     assert gain["found"] > 0
     with Controls(LEDGER) as controls:
-        (record,) = controls.audit()
+        record = controls.audit()[-1]
     assert (record.action, record.actor, record.subject) == ("champion.promote", "ana", better)
     assert json.loads(max(Path("bundles", REPORTS).iterdir()).read_bytes()) == found
 
-    configure("mlp")
+    configure("mlp", learning_rate=1e-12)
     printed = run("retrain", expect=6)
     assert "average_precision_gain" in printed
     assert f"{better} goes on deciding" in printed
@@ -146,6 +150,7 @@ def test_a_day_without_labels_is_survived_and_a_window_without_them_refused(run,
     frame = payments()
     one_day = day(frame, -5) & ~day(frame, -4)
     imported(run, frame.with_columns(is_fraud=pl.col("is_fraud") & ~one_day))
+    run("bundles", "promote", guessing(home))
     assert verdict(run, "--dry-run", expect=0)["outcome"] == "would promote"
 
     Path("tollgate.db").unlink()
