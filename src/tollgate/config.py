@@ -213,6 +213,21 @@ class FeedConfig(Section, frozen=True):
     max_change: Annotated[float, Meta(gt=1)] = 3.0  # of the odds that a label of a source says fraud
 
 
+class RetrainConfig(Section, frozen=True):
+    """How the champion is challenged from the ledger alone."""
+
+    window: str = "7d"  # the newest mature transactions, on which challenger and champion are compared
+    history: str | None = None  # how much before it trains; all by default
+    known_share: Share = 0.95  # of the payments of a day, for it to be among them
+    gate: GateConfig = GateConfig()
+    feed: FeedConfig = FeedConfig()
+
+    def __post_init__(self) -> None:
+        for text in (self.window, self.history):
+            if text is not None:
+                parse_duration_us(text)
+
+
 class ServeConfig(Section, frozen=True):
     """Limits of the HTTP server. Each has a clear error when it is reached."""
 
@@ -347,6 +362,7 @@ class Config(Section, frozen=True):
     train: TrainConfig = TrainConfig()
     policy: PolicyConfig = PolicyConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    retrain: RetrainConfig = RetrainConfig()
     serve: ServeConfig = ServeConfig()
     stream: StreamConfig = StreamConfig()
     ledger: LedgerConfig = LedgerConfig()

@@ -176,7 +176,28 @@ def split(dataset: Dataset, config: SplitConfig, delay_us: int, known_us: int | 
         )
     is_new = first_of_card(dataset.card)
     folds = windows(dataset.time_us, config, delay_us)
-    return [_split(dataset, is_new, *fold, config.validation, known_us) for fold in folds]
+    return [_split(dataset, is_new, *fold, config.validation, known_us, as_of_us=fold[1].start_us) for fold in folds]
+
+
+def split_at(
+    dataset: Dataset, training: Window, testing: Window, config: SplitConfig, known_us: int | None = None
+) -> Split:
+    """Return the parts of given periods; all labels are used, so those of later than the present must not be there.
+
+    Args:
+        dataset: All rows, with their labels.
+        training: Ends at or before the beginning of `testing`.
+        testing: What is measured.
+        config: How much of the training validates.
+        known_us: As for `split`.
+
+    Raises:
+        InputError: A part is empty, or has no fraud or nothing but fraud.
+    """
+    as_of_us = int(dataset.available_us.max(initial=testing.start_us))
+    return _split(
+        dataset, first_of_card(dataset.card), training, testing, config.validation, known_us, as_of_us=as_of_us
+    )
 
 
 def _split(
@@ -186,16 +207,18 @@ def _split(
     testing: Window,
     validation_share: float,
     known_us: int | None,
+    *,
+    as_of_us: int,
 ) -> Split:
     in_training = training.holds(dataset.time_us)
-    usable = in_training & (dataset.available_us <= testing.start_us)
+    usable = in_training & (dataset.available_us <= as_of_us)
     fitted = dataset.take(usable)
     cut = _cut(fitted.time_us, validation_share)
     tested = testing.holds(dataset.time_us)
     test = dataset.take(tested)
     train, validation = fitted.take(fitted.time_us < cut), fitted.take(fitted.time_us >= cut)
     immature = int(np.count_nonzero(in_training & ~usable))
-    hint = f"; {immature} rows there have a label that came after {_text(testing.start_us)}" if immature else ""
+    hint = f"; {immature} rows there have a label that came after {_text(as_of_us)}" if immature else ""
     _check("training", train, training, hint)
     _check("validation", validation, Window(min(cut, training.end_us), training.end_us), hint)
     _check("test", test, testing, "")

@@ -161,10 +161,12 @@ def evaluate(
     days = np.unique(rows.time_us // DAY_US).size
     first = next(iter(kept.values()))
     seen = metrics.alerts(first, rows.time_us, config.alerts_per_day)
-    divisions: dict[str, Groups] = {"amount": amount_bands(rows.amount, config.amount_bands)}
-    if new_card is not None:
-        divisions["card"] = newness(new_card[measured])
-    divisions |= {name: by_value(texts[measured]) for name, texts in (categories or {}).items()}
+    groups = divisions(
+        rows,
+        config,
+        None if new_card is None else new_card[measured],
+        {name: texts[measured] for name, texts in (categories or {}).items()},
+    )
     evaluation = Evaluation(
         test=rows,
         scores=kept,
@@ -181,10 +183,23 @@ def evaluate(
         approving_cost=policy.costs.missed_share * float(rows.amount[rows.is_fraud].sum()),
         review_cost=config.review_cost,
         intervals=_intervals(rows, kept, config),
-        slices=slices(rows, first, seen, divisions),
+        slices=slices(rows, first, seen, groups),
         weeks=by_week(rows, first, config.alerts_per_day),
     )
     return replace(evaluation, differences=differences([evaluation], config))
+
+
+def divisions(
+    rows: Dataset,
+    config: EvaluateConfig,
+    new_card: NDArray[np.bool_] | None = None,
+    categories: Mapping[str, NDArray[Any]] | None = None,
+) -> dict[str, Groups]:
+    """Return what divides N rows into slices: groups of rows by name, bool (N,) each. The arguments are as above."""
+    found: dict[str, Groups] = {"amount": amount_bands(rows.amount, config.amount_bands)}
+    if new_card is not None:
+        found["card"] = newness(new_card)
+    return found | {name: by_value(texts) for name, texts in (categories or {}).items()}
 
 
 def mean_over(evaluations: Sequence[Evaluation], model: str, measure: str) -> float:

@@ -28,26 +28,27 @@ class Feed(NamedTuple):
     Attributes:
         source: Who said so, object (N,) of texts.
         is_fraud: What they said, bool (N,).
-        available_us: When, int64 (N,).
+        time_us: Effective times of the transactions, int64 (N,). Frauds are reported sooner than others are taken for
+            good, so the times of the labels would not compare like with like.
         scores: Of the transactions when they were decided, float64 (N,); NaN where there is none.
     """
 
     source: NDArray[np.object_]
     is_fraud: NDArray[np.bool_]
-    available_us: NDArray[np.int64]
+    time_us: NDArray[np.int64]
     scores: NDArray[np.float64]
 
 
 def examine(feed: Feed, background: NDArray[np.float64], since_us: int, config: FeedConfig) -> tuple[Check, ...]:
-    """Return the checks of the labels that came since some time.
+    """Return the checks of the labels of transactions since some time.
 
     Args:
-        feed: All labels.
+        feed: All labels of transactions that are old enough for it to be known what became of them.
         background: Scores of M transactions of that time as they came, labelled or not, float64 (M,).
-        since_us: Labels that came before were examined then; they are what the new ones are compared with.
+        since_us: The labels of earlier transactions were examined then; they are what the new ones are compared with.
         config: What is allowed.
     """
-    new = feed.available_us >= since_us
+    new = feed.time_us >= since_us
     checks = []
     for source in sorted(set(feed.source.tolist())):
         own = feed.source == source

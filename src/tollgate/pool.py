@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +30,7 @@ from tollgate.recovery import Recovery
 from tollgate.schema import Kind
 from tollgate.transaction import Batch
 
+NOBODY = -1  # the source of no label
 MOST_TEXTS = 1000  # of a category column that keep their text
 
 Bools = NDArray[np.bool_]
@@ -45,6 +47,16 @@ _READ_ANSWER = msgspec.json.Decoder(_Answer).decode
 _READ_BODY = msgspec.json.Decoder(dict[str, object]).decode
 
 
+class _Matured(NamedTuple):
+    """Of N transactions: which are fraud, since when that counts, who says so, which count, and which will do so."""
+
+    is_fraud: Bools
+    available_us: Times
+    sources: NDArray[np.int64]
+    rows: Bools
+    waits: Bools
+
+
 class Pool:
     """The ledger as something to learn from.
 
@@ -52,6 +64,9 @@ class Pool:
         left_out: How many transactions were left out: `unlabelled`, `immature` or `blocked`; known after `dataset`.
         late: How often a transaction came after a newer one of its entity; likewise.
         texts: Of category codes, the most frequent ones; likewise.
+        sources: Whose label each row of the dataset has, int64 (N,): a place in `tuple(LabelSource)`, or `NOBODY`;
+            likewise.
+        waiting_us: Effective times of those left out because it is not known yet what they are, int64 (M,); likewise.
     """
 
     def __init__(self, ledger: Ledger, plan: FeaturePlan, reader: TransactionReader, config: LabelConfig) -> None:
@@ -71,6 +86,8 @@ class Pool:
         self.left_out: Counter[str] = Counter()
         self.late = 0
         self.texts: dict[float, str] = {}
+        self.sources: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self.waiting_us: Times = np.empty(0, dtype=np.int64)
 
     @property
     def rows(self) -> int:
@@ -100,18 +117,24 @@ class Pool:
         verdicts = self._ledger.verdicts(now_us)
         texts = _Texts(self._reader)
         self.left_out.clear()
+        sources: list[NDArray[np.int64]] = []
+        waiting_us: list[Times] = []
         position = 0
 
         def take(part: Sequence[Replayed], batch: Batch, features: NDArray[np.float64]) -> None:
             nonlocal position
-            is_fraud, available_us, rows = self._matured(part, batch, position + 1, verdicts, now_us)
-            collection.add(batch, features, rows, is_fraud, available_us)
+            found = self._matured(part, batch, position + 1, verdicts, now_us)
+            collection.add(batch, features, found.rows, found.is_fraud, found.available_us)
+            sources.append(found.sources[found.rows])
+            waiting_us.append(batch.time_us[found.waits])
             texts.count(part)
             position += len(part)
             progress(len(part))
 
         self.late = Recovery(self._plan, self._reader, self._ledger).replay(take).engine.late
         self.texts = texts.most_frequent()
+        self.sources = np.concatenate((self.sources[:0], *sources))
+        self.waiting_us = np.concatenate((self.waiting_us[:0], *waiting_us))
         dataset = collection.dataset()
         if dataset is None:
             why = ", ".join(f"{count} {name}" for name, count in self.left_out.items()) or "no transactions"
@@ -120,11 +143,10 @@ class Pool:
             )
         return dataset
 
-    def _matured(
-        self, part: Sequence[Replayed], batch: Batch, first: int, verdicts: Verdicts, now_us: int
-    ) -> tuple[Bools, Times, Bools]:
-        """Return of N transactions from number `first` on which are fraud, since when that counts, and which count."""
+    def _matured(self, part: Sequence[Replayed], batch: Batch, first: int, verdicts: Verdicts, now_us: int) -> _Matured:
+        """Return what N transactions from number `first` on turned out to be."""
         n = len(part)
+        sources = np.full(n, NOBODY, dtype=np.int64)
         is_fraud = np.zeros(n, dtype=np.bool_)
         available_us = batch.time_us + (0 if self._good_after_us is None else self._good_after_us)
         labelled = np.zeros(n, dtype=np.bool_)
@@ -132,12 +154,13 @@ class Pool:
         at = verdicts.number[chosen] - first
         known_us, source = verdicts.available_us[chosen], verdicts.source[chosen]
         labelled[at] = True
+        sources[at] = source
         is_fraud[at] = verdicts.is_fraud[chosen]
         available_us[at] = np.maximum(known_us, batch.time_us[at]) + self._maturity_us[source]
         for row, identifier in enumerate(batch.ids if verdicts.old else ()):
             if identifier in verdicts.old:
                 is_fraud[row], known, strength = verdicts.old[identifier]
-                labelled[row] = True
+                labelled[row], sources[row] = True, strength
                 available_us[row] = max(known, int(batch.time_us[row])) + self._maturity_us[strength]
         blocked = np.array([_is_blocked(one) for one in part], dtype=np.bool_) & ~labelled
         unlabelled = ~labelled & ~blocked if self._good_after_us is None else np.zeros(n, dtype=np.bool_)
@@ -145,7 +168,8 @@ class Pool:
         for name, rows in (("blocked", blocked), ("unlabelled", unlabelled), ("immature", immature)):
             if rows.any():
                 self.left_out[name] += int(np.count_nonzero(rows))
-        return is_fraud, available_us, ~(blocked | unlabelled | immature)
+        waits = unlabelled | immature
+        return _Matured(is_fraud, available_us, sources, ~(blocked | waits), waits)
 
 
 def _is_blocked(one: Replayed) -> bool:

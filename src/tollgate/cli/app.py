@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from tollgate import __version__
+from tollgate.cli.actor import ByOption
 from tollgate.cli.archive import archive
 from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
@@ -55,7 +56,7 @@ def _extra(name: str, module: str, extra: str) -> Callable[..., None]:
 
 
 def _trainer(name: str) -> Callable[..., None]:
-    return _extra(name, "training" if name != "demo" else "demonstration", "train")
+    return _extra(name, {"demo": "demonstration", "retrain": "retraining"}.get(name, "training"), "train")
 
 
 def _show_version(wanted: bool) -> None:
@@ -139,6 +140,29 @@ def stream(
     One worker has one ledger. Metrics, health and the champion are on the internal port, as of 'tollgate serve'.
     """
     _extra("stream", "streaming", "kafka")(config, bundle, internal_port, schemas)
+
+
+@app.command()
+def retrain(
+    config: ConfigOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Train and compare, but leave the champion as it is.")
+    ] = False,
+    incremental: Annotated[
+        bool, typer.Option("--incremental", help="Train on from the champion's weights instead of from nothing.")
+    ] = False,
+    every: Annotated[
+        str | None, typer.Option(help="Go on, and do it again each time so much has passed: 1d, 12h.")
+    ] = None,
+    by: ByOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what came of it as JSON.")] = False,
+) -> None:
+    """Train a challenger from the ledger alone, compare it with the champion, and promote it only if it is better.
+
+    Ends with 6 where it was refused: the labels cannot be believed, or the challenger is not better. Running servers
+    take a promoted one within a second.
+    """
+    _trainer("retrain")(config, dry_run, incremental, every, by, as_json)
 
 
 app.add_typer(features)

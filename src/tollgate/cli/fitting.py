@@ -151,8 +151,11 @@ def run_training(
     source: Transactions | Pool, plan: FeaturePlan, config: Config, options: Options | None = None
 ) -> Run | None:
     """Prepare, fit each fold, compare and store; None in a process that only helps another one train."""
-    options = options or Options()
-    prepared = prepare(source, plan, config)
+    return fit_prepared(prepare(source, plan, config), plan, config, options or Options())
+
+
+def fit_prepared(prepared: Prepared, plan: FeaturePlan, config: Config, options: Options) -> Run | None:
+    """Fit each fold, compare and store; None in a process that only helps another one train."""
     trees_s = max(options.tune_s, config.evaluate.lightgbm_search_s) if options.trees_s is None else options.trees_s
     work = Fitting(plan, config, options, TreeSearch(trees_s))
     fitted = config.train
@@ -252,15 +255,24 @@ def assess(
     parts: Split, scores: Mapping[str, Floats], config: Config, policy: PolicyConfig, texts: Mapping[float, str]
 ) -> Evaluation:
     """Measure models on the test rows, also by category and for new cards."""
-    test = parts.test
-    categories = {
+    return measure(
+        parts.test,
+        scores,
+        config.evaluate,
+        policy,
+        parts.test_known,
+        new_card=parts.test_new,
+        categories=categories_of(parts.test, texts),
+    )
+
+
+def categories_of(test: Dataset, texts: Mapping[float, str]) -> dict[str, NDArray[np.object_]]:
+    """Return the texts of each categorical feature of N rows, object (N,), by its name."""
+    return {
         name: texts_of(test.features[:, place], texts)
         for place, name in enumerate(test.names)
         if test.categorical[place] and test.back[place] == 0
     }
-    return measure(
-        test, scores, config.evaluate, policy, parts.test_known, new_card=parts.test_new, categories=categories
-    )
 
 
 def search(parts: Split, config: TrainConfig, tune_s: float) -> TrainConfig:
