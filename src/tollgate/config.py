@@ -26,6 +26,7 @@ NotNegative = Annotated[float, Meta(ge=0)]
 STREAM_OWN = frozenset({
     "bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id", "transactional.id",
     "enable.idempotence", "enable.auto.commit", "enable.auto.offset.store", "isolation.level",
+    "partition.assignment.strategy", "group.protocol",
 })  # fmt: skip
 
 

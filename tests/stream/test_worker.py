@@ -244,7 +244,6 @@ def test_partitions_that_are_named_stay_with_their_worker(cluster, ledger, open_
     assert other.transactions == 5
 
 
-@pytest.mark.skip(reason="not solved yet: see docs/stream.md")
 def test_a_partition_that_changes_hands_is_read_on_from_what_was_committed(cluster, ledger, open_ledger, tmp_path):
     """A worker that joins takes partitions over; every transaction is decided by one of the two, once."""
     shared = cluster.topics()

@@ -35,3 +35,11 @@ class Outgoing(NamedTuple):
 def next_offsets(records: Iterable[Record]) -> dict[Place, int]:
     """Return where each partition goes on after `records`, which are in order within each."""
     return {Place(one.topic, one.partition): one.offset + 1 for one in records}
+
+
+def first_offsets(records: Iterable[Record]) -> dict[Place, int]:
+    """Return where each partition begins in `records`, which are in order within each."""
+    found: dict[Place, int] = {}
+    for one in records:
+        found.setdefault(Place(one.topic, one.partition), one.offset)
+    return found
