@@ -16,6 +16,7 @@ from tollgate.stream.record import Place, Record, first_offsets
 LOG = logging.getLogger(__name__)
 
 LOOK_S = 10.0  # how long a broker may take to say which topics and offsets there are
+FULL_MS = 10  # how long nothing is fetched when `max_fetched_kb` are: by default a second, and the worker waits for it
 # The same workers have the same partitions whenever they come back, those of labels beside those of transactions of the
 # same number; and nobody joins anew before it has given up what it reads, so that no worker's generation changes behind
 # a batch. With "cooperative-sticky" a partition on its way from one worker to another is nobody's if the first starts
@@ -38,6 +39,7 @@ class Subscription:
         self._positions: dict[Place, int | None] = {}  # where what is assigned goes on; None is not looked up yet
         self._given: dict[Place, int] = {}  # from where on records were given out that are not committed
         self._back: dict[Place, int | None] = {}  # where to go back to before reading on; None is what is committed
+        self._group: Any = None  # as it was asked for since partitions moved or a commit failed
         self._moves = 0  # how often partitions came or went
         self._given_up: set[Place] = set()  # and not yet shared out anew
         try:
@@ -48,7 +50,9 @@ class Subscription:
     @property
     def group(self) -> Any:
         """What a transaction needs to commit offsets as this member of the group."""
-        return self._consumer.consumer_group_metadata()
+        if self._group is None:  # asking the client costs as much as deciding a hundred transactions
+            self._group = self._consumer.consumer_group_metadata()
+        return self._group
 
     def open(self) -> None:
         """Join the group, or take the partitions that the settings name.
@@ -113,6 +117,7 @@ class Subscription:
 
     def rewind(self) -> None:
         """Give out again, from the next poll on, what was given out and not committed."""
+        self._group = None
         self._back.update({place: offset for place, offset in self._given.items() if place not in self._back})
 
     def lag(self) -> dict[Place, int]:
@@ -199,6 +204,7 @@ class Subscription:
     def _forget(self, places: Iterable[Place]) -> None:
         """Where a partition was read to is of no use once it came or went: it goes on from what is committed."""
         self._moves += 1
+        self._group = None
         for place in places:
             for known in (self._positions, self._given, self._back):
                 known.pop(place, None)
@@ -228,6 +234,7 @@ def _consumer_settings(settings: StreamConfig) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": settings.max_fetched_kb,
+        "fetch.queue.backoff.ms": FULL_MS,
         **named,
         **settings.client,
         **settings.consumer,
