@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.serving.material import ROOT, Material, make_bundle, make_material, make_peer_models
 from benchmarks.serving.peer_models import FOREST
 from benchmarks.serving.process import NotRunError, cores
-from benchmarks.stream.broker import Topics, broker
+from benchmarks.stream.broker import Topics, broker, stream_table
 from benchmarks.stream.measure import Command, Ground, backlog, kills, latency_ms
 from benchmarks.table import Progress, finish, show
 
@@ -27,17 +27,6 @@ WORK = ROOT / "build" / "stream"
 SHARE = 0.5  # of what it can: where latency is measured
 MODEL = "mlp"
 _HISTORY, _QUICK_HISTORY = 200_000, 20_000
-_STREAM = """
-[stream]
-bootstrap = "{bootstrap}"
-group = "{topics.transactions}"
-
-[stream.topics]
-transactions = "{topics.transactions}"
-decisions = "{topics.decisions}"
-alerts = "{topics.alerts}"
-dead_letters = "{topics.dead_letters}"
-"""
 
 
 def main() -> None:
@@ -85,7 +74,7 @@ def _tollgate(material: Material, bootstrap: str) -> Command:
         if not folder.is_dir():  # one that was killed goes on with its ledger
             shutil.copytree(material.history, folder)
         config = material.configure(folder, MODEL)
-        config.write_text(config.read_text() + _STREAM.format(bootstrap=bootstrap, topics=topics))
+        config.write_text(config.read_text() + stream_table(bootstrap, topics))
         return ["-m", "tollgate", "stream", "--config", str(config), "--internal-port", "0"]
 
     return command

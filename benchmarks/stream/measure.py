@@ -49,6 +49,7 @@ class Decisions:
         })  # fmt: skip
         self._consumer.assign([TopicPartition(topic, 0, 0)])
         self.serials: list[int] = []
+        self.values: list[bytes] = []
         self.seen_s: list[float] = []  # when each was here, on the monotonic clock
 
     def read(self, wait_s: float) -> int:
@@ -58,10 +59,11 @@ class Decisions:
             return 0
         now_s = time.monotonic()
         got = [first, *self._consumer.consume(_READ_AT_ONCE, 0)]
-        keys = [one.key() for one in got if one.error() is None]
-        self.serials += [int(key) for key in keys if key is not None]
-        self.seen_s += [now_s] * len(keys)
-        return len(keys)
+        got = [one for one in got if one.error() is None]
+        self.serials += [int(one.key() or b"") for one in got]
+        self.values += [one.value() or b"" for one in got]
+        self.seen_s += [now_s] * len(got)
+        return len(got)
 
     def read_until(self, count: int, what: str) -> None:
         """Read until so many have been seen.
