@@ -61,7 +61,7 @@ class Broker:
     def topics(self, partitions: int = 1) -> Topics:
         """Make topics of one partition each, but for that of transactions, which has so many."""
         number = next(self._numbers)
-        topics = Topics(*(f"{name}-{number}" for name in Topics._fields))
+        topics = Topics(*(f"bench-{name}-{number}" for name in Topics._fields))
         counts = {name: partitions if name == topics.transactions else 1 for name in topics}
         new = [NewTopic(name, count, self._replicas) for name, count in counts.items()]
         for made in self._admin.create_topics(new).values():

@@ -16,6 +16,7 @@ from tollgate.stream.record import Place, Record, first_offsets
 LOG = logging.getLogger(__name__)
 
 LOOK_S = 10.0  # how long a broker may take to say which topics and offsets there are
+FETCH_BYTES = 4 * 2**20  # of a partition at a time: several batches, so that a backlog waits for no answer
 FULL_MS = 10  # how long nothing is fetched when `max_fetched_kb` are: by default a second, and the worker waits for it
 # The same workers have the same partitions whenever they come back, those of labels beside those of transactions of the
 # same number; and nobody joins anew before it has given up what it reads, so that no worker's generation changes behind
@@ -235,6 +236,7 @@ def _consumer_settings(settings: StreamConfig) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "queued.max.messages.kbytes": settings.max_fetched_kb,
         "fetch.queue.backoff.ms": FULL_MS,
+        "max.partition.fetch.bytes": FETCH_BYTES,
         **named,
         **settings.client,
         **settings.consumer,
