@@ -1,6 +1,6 @@
 """How fast and how late over Kafka, beside Quix Streams and a plain loop?
 
-    python -m benchmarks.stream [--quick] [--transactions N] [--nodes 3] [--work FOLDER]
+    python -m benchmarks.stream [--quick] [--transactions N] [--history N] [--nodes 3] [--work FOLDER]
 
 The broker is Apache Kafka itself, started here. Tollgate gets raw payments, computes 40 windowed features, decides,
 commits to its ledger and then, in one transaction, decisions and offsets. The peers score what stands in the record
@@ -45,13 +45,14 @@ class Row(NamedTuple):
 def main() -> None:
     given = _arguments()
     say = Progress()
-    work = given.work.resolve() / ("quick" if given.quick else "full")
+    history = _QUICK_HISTORY if given.quick else given.history
+    work = given.work.resolve() / f"history-{history}"
     count, seconds = (5_000, 3.0) if given.quick else (given.transactions, 20.0)
     where = cores()
     if where.server == where.load:
         say("only one core: worker and load take it from each other, so read no figure")
     try:
-        material = make_material(work, _QUICK_HISTORY if given.quick else _HISTORY, say)
+        material = make_material(work, history, say)
         make_bundle(material, MODEL, say)
         models = make_peer_models(work, say)
         runs = work / "runs"
@@ -120,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small: proves that it runs")
     parser.add_argument("--transactions", type=int, default=100_000)
+    parser.add_argument("--history", type=int, default=_HISTORY, help="payments in the ledger before it begins")
     parser.add_argument("--nodes", type=int, default=1, help="brokers")
     parser.add_argument("--work", type=Path, default=WORK)
     return parser.parse_args()

@@ -1,6 +1,7 @@
 """The worker as a process: killed, stopped, started again, watched."""
 
 import json
+import re
 import shutil
 import signal
 
@@ -111,8 +112,9 @@ def test_a_wrong_setting_is_told_and_ends_the_command(workspace):
         assert said in " ".join(tollgate("stream", cwd=workspace, expect=2).split())
 
 
-def test_the_schemas_can_be_printed(workspace):
-    """The command prints a schema for each topic, without a broker."""
+def test_the_command_is_listed_and_the_schemas_can_be_printed(workspace):
+    """The help names the command, which prints a schema for each topic, without a broker."""
+    assert re.search(r"^\W*stream\s", tollgate("--help", cwd=workspace), re.MULTILINE)
     (workspace / "tollgate.toml").write_text('[stream.topics]\nlabels = "verdicts"\n')
     printed = json.loads(tollgate("stream", "--schemas", cwd=workspace))
     assert [printed[topic]["title"] for topic in printed] == ["Transaction", "Decision", "Alert", "DeadLetter", "Label"]
