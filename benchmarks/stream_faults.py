@@ -1,6 +1,6 @@
 """Does each transaction get one committed decision while workers and brokers are killed?
 
-    python -m benchmarks.stream_faults [--kills 30] [--broker-kills 3] [--per-s 300] [--nodes 3] [--quick]
+    python -m benchmarks.stream_faults [--kills 20] [--broker-kills 3] [--per-s 300] [--nodes 3] [--quick]
 
 Three brokers of Apache Kafka, topics on all three of which two must have a record, and a worker under a bounded load.
 The worker is killed with signal 9 at random moments and started again; so is a broker, while the worker goes on with
@@ -264,7 +264,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30, help="of the worker")
+    parser.add_argument("--kills", type=int, default=20, help="of the worker")
     parser.add_argument("--broker-kills", type=int, default=3)
     parser.add_argument("--per-s", type=float, default=300.0, help="records a second")
     parser.add_argument("--nodes", type=int, default=3, help="brokers")
