@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,8 +25,16 @@ KILLS = 3
 _READ_AT_ONCE = 2_000
 _READ_S = 0.05
 _BRIEF_S = 0.001
+_USER, _SYSTEM = 11, 12  # fields of /proc/PID/stat after the name in brackets
 
 Command = Callable[[Topics, Path], list[str]]
+
+
+class Backlog(NamedTuple):
+    """How a worker works off what waits for it: records a second, and microseconds of processor a record."""
+
+    per_s: float
+    cpu_us: float
 
 
 class Ground(NamedTuple):
@@ -49,6 +56,7 @@ class Decisions:
         })  # fmt: skip
         self._consumer.assign([TopicPartition(topic, 0, 0)])
         self.serials: list[int] = []
+        self.values: list[bytes] = []
         self.seen_s: list[float] = []  # when each was here, on the monotonic clock
 
     def read(self, wait_s: float) -> int:
@@ -58,10 +66,11 @@ class Decisions:
             return 0
         now_s = time.monotonic()
         got = [first, *self._consumer.consume(_READ_AT_ONCE, 0)]
-        keys = [one.key() for one in got if one.error() is None]
-        self.serials += [int(key) for key in keys if key is not None]
-        self.seen_s += [now_s] * len(keys)
-        return len(keys)
+        got = [one for one in got if one.error() is None]
+        self.serials += [int(one.key() or b"") for one in got]
+        self.values += [one.value() or b"" for one in got]
+        self.seen_s += [now_s] * len(got)
+        return len(got)
 
     def read_until(self, count: int, what: str) -> None:
         """Read until so many have been seen.
@@ -80,15 +89,23 @@ class Decisions:
         self._consumer.close()
 
 
-def backlog(ground: Ground, command: Command, name: str, count: int) -> float:
-    """Return how many records a second a worker decides of those that wait for it, its start left out."""
+def backlog(ground: Ground, command: Command, name: str, count: int) -> Backlog:
+    """Return how fast a worker decides what waits for it, its start left out."""
     topics = ground.broker.topics()
     ground.broker.fill(topics.transactions, map(ground.traffic.body, range(count)))
-    with _reading(ground.broker, topics) as decisions, _working(ground, command(topics, ground.folder / name), name):
+    made = command(topics, ground.folder / name)
+    with _reading(ground.broker, topics) as decisions, _working(ground, made, name) as process:
         decisions.read_until(1, name)
-        first = len(decisions.serials)
+        first, begun_s, cpu_s = len(decisions.serials), decisions.seen_s[-1], cpu_seconds(process.pid)
         decisions.read_until(count, name)
-    return (count - first) / (decisions.seen_s[-1] - decisions.seen_s[0])
+        cpu_s = cpu_seconds(process.pid) - cpu_s
+    return Backlog((count - first) / (decisions.seen_s[-1] - begun_s), cpu_s / (count - first) * 1e6)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has had of the processor, all its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) / os.sysconf("SC_CLK_TCK")
 
 
 def latency_ms(ground: Ground, command: Command, name: str, per_s: float, seconds: float) -> float:
@@ -144,7 +161,7 @@ def _reading(broker: Broker, topics: Topics) -> Iterator[Decisions]:
 def _working(ground: Ground, command: list[str], name: str) -> Iterator[subprocess.Popen[bytes]]:
     with (ground.folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            pinned(ground.cores.server, [sys.executable, *command]), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            pinned(ground.cores.server, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment()}, start_new_session=True,
         )  # fmt: skip
     try:

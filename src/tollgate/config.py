@@ -28,6 +28,7 @@ NotNegative = Annotated[float, Meta(ge=0)]
 STREAM_OWN = frozenset({
     "bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id", "transactional.id",
     "enable.idempotence", "enable.auto.commit", "enable.auto.offset.store", "isolation.level",
+    "partition.assignment.strategy", "group.protocol",
 })  # fmt: skip
 
 _NEVER = "never"
@@ -304,7 +305,7 @@ class StreamConfig(Section, frozen=True):
     partitions: tuple[Annotated[int, Meta(ge=0)], ...] | None = (
         None  # that this worker reads; else the group shares them
     )
-    batch: Positive = 512  # records that are decided, and committed, together at most
+    batch: Positive = 4096  # records that are decided, and committed, together at most
     poll_ms: Positive = 100  # how long it waits for records where there are none
     deadline_ms: Positive = 1000  # from the poll on; past it, a transaction is decided without the model
     max_record_bytes: Positive = 2**18  # a longer record is a dead letter

@@ -170,7 +170,7 @@ def test_a_server_that_ends_says_why(tmp_path):
 
 def test_every_peer_is_pinned():
     """Each environment names exact versions, so that a run can be repeated."""
-    assert set(requirements()) == {"fastapi", "bentoml", "litserve", "ray", "mlserver"}
+    assert set(requirements()) == {"fastapi", "bentoml", "litserve", "ray", "mlserver", "quix"}
     assert all("==" in package for packages in requirements().values() for package in packages)
 
 

@@ -124,7 +124,7 @@ def evaluate(data: DataArgument, config: ConfigOption = None, bundle: BundleOpti
     _trainer("evaluate")(data, config, bundle)
 
 
-@app.command(hidden=True)  # until a partition that changes hands is read on without a loss
+@app.command()
 def stream(
     config: ConfigOption = None,
     bundle: BundleOption = None,

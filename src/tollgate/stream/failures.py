@@ -11,7 +11,11 @@ from tollgate.errors import StreamError
 CLIENT_LOG = logging.getLogger("tollgate.stream.client")  # what librdkafka itself says
 
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)  # noqa: SLF001  # the client's own name of it
+_MOVED = "the group shares its partitions out anew; what was read is read again by whoever has them then"
 _ADVICE = {
+    KafkaError.ILLEGAL_GENERATION: _MOVED,
+    KafkaError.UNKNOWN_MEMBER_ID: _MOVED,
+    KafkaError.REBALANCE_IN_PROGRESS: _MOVED,
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "let its user read and write the topics of [stream.topics]",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "let its user read with the group of [stream]",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "let its user write with the transactional id GROUP.WORKER",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -34,4 +34,11 @@ class Outgoing(NamedTuple):
 
 def next_offsets(records: Iterable[Record]) -> dict[Place, int]:
     """Return where each partition goes on after `records`, which are in order within each."""
-    return {Place(one.topic, one.partition): one.offset + 1 for one in records}
+    last = {one[:2]: one.offset for one in records}
+    return {Place(*place): offset + 1 for place, offset in last.items()}
+
+
+def first_offsets(records: Sequence[Record]) -> dict[Place, int]:
+    """Return where each partition begins in `records`, which are in order within each."""
+    first = {one[:2]: one.offset for one in reversed(records)}
+    return {Place(*place): offset for place, offset in first.items()}
