@@ -1,6 +1,18 @@
 """The durable record: transactions, decisions, labels. One truth for audit, idempotency, recovery and training."""
 
 from tollgate.ledger.group import Counts, Group, Shadow
-from tollgate.ledger.ledger import KNOWN_TRANSACTION, History, Ledger, Recorded, Replayed
+from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, History, Ledger, Recorded, Replayed
+from tollgate.ledger.shared import SharedLedger
 
-__all__ = ["KNOWN_TRANSACTION", "Counts", "Group", "History", "Ledger", "Recorded", "Replayed", "Shadow"]
+__all__ = [
+    "KNOWN_TRANSACTION",
+    "LEDGER_MOVED",
+    "Counts",
+    "Group",
+    "History",
+    "Ledger",
+    "Recorded",
+    "Replayed",
+    "Shadow",
+    "SharedLedger",
+]

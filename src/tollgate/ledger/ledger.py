@@ -1,4 +1,4 @@
-"""The ledger on SQLite: written before a decision is answered, read to recover."""
+"""The ledger: written before a decision is answered, read to recover."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from tollgate.decision import Decision
 from tollgate.errors import LedgerError
 from tollgate.label import Label
-from tollgate.ledger.checkpoint import Checkpoints
-from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
-from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
+from tollgate.ledger.connection import dialect, migrate, open_engine, reading, shown_url, streamed, writing
+from tollgate.ledger.durability import Durability
+from tollgate.ledger.group import Counts, Group, Packed, Shadow
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
-from tollgate.ledger.lock import lock
+from tollgate.ledger.remainder import without
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
 from tollgate.ledger.stretches import gap, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
+from tollgate.ledger.writer import GroupRow, Writer, open_writer, row_of
 
 KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that is recorded
+LEDGER_MOVED = "ledger_moved"  # the code of the error for a ledger that another process has written meanwhile
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
 _SCANNED_GROUPS = 4096  # whose hashes are read at a time
+_ATTEMPTS = 5  # to record what is left of a group while others record the rest
+_NOTHING = (0, b"")  # no transactions, no payload
 
 _DECISION = msgspec.json.Decoder(Decision)
 
@@ -53,7 +57,13 @@ class Recorded(NamedTuple):
 
 
 class Ledger:
-    """The durable record. One process writes it at a time; not thread-safe but for `replay` and `labels`."""
+    """The durable record. One process writes it at a time; not thread-safe but for `replay` and `labels`.
+
+    Attributes:
+        asks: Whether to look for ids is to ask the database, and takes a while.
+    """
+
+    asks = False
 
     def __init__(
         self,
@@ -67,7 +77,7 @@ class Ledger:
         """Open the ledger, creating or migrating it where needed.
 
         Args:
-            url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`.
+            url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`, `postgresql+psycopg://user@host/database`.
             durability: `fsync` survives a power cut, `os` only the death of the process.
             write: Take the writer's lock; without it the ledger is only read.
             hash_ids: Hashes ids under a key; always the same for one ledger.
@@ -76,41 +86,43 @@ class Ledger:
         Raises:
             LedgerError: It cannot be opened, or another process writes it.
         """
-        self.url = url
         self.engine = open_engine(url, durability)
+        self.url = shown_url(self.engine)
         self._hash_ids = hash_ids
         self._key = b""
         self._mark = ArchiveMark()
         self._last = self._indexed = 0
         self._identities: Identities | None = None
         self._stale = False
-        self._appender: Appender | None = None
-        self._checkpoints: Checkpoints | None = None
-        self._lock = lock(self.engine, ".lock", "writes") if write else None
+        self._doubtful = _NOTHING
+        self._writer: Writer | None = None
         try:
             if write:
-                check_writable(self.engine)
+                self._writer = self._open_writer()
                 migrate(self.engine)
                 with writing(self.engine, "open") as connection:
                     hash_key(connection, random_bytes)
-                self._appender = Appender(self.engine, GROUPS)
-                self._checkpoints = Checkpoints(self.engine)
             self.refresh()
             if write:
-                self._index()
+                self._begin()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the connections and give up the writer's lock."""
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        if self._appender is not None:
-            self._appender.close()
+        """Close the connections and give up the right to write."""
+        if self._writer is not None:
+            self._writer.close()
         self.engine.dispose()
-        if self._lock is not None:
-            self._lock.close()
+
+    def _open_writer(self) -> Writer:
+        return open_writer(self.engine)
+
+    def _begin(self) -> None:
+        """Do what must be done before the first append, so that none waits for it."""
+        assert self._writer is not None
+        self._writer.make_room(self._last)
+        self._index()
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +189,7 @@ class Ledger:
 
     def _find(self, ids: Sequence[str], hashes: Hashes) -> dict[str, Recorded]:
         if self._stale:
-            self.refresh()
+            self._catch_up()
         numbers = self._index().find(hashes)
         return self._verified(ids, hashes, numbers) if numbers.any() else {}
 
@@ -192,20 +204,77 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded.
         """
-        if self._appender is None or self._checkpoints is None:
-            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        writer = self._writing()
         if hashes is None:
             hashes = self._new(group.ids)
         else:
-            self._index().check_room(len(hashes))
-        row = _row(group, self._last + 1, hashes)
+            self._check_room(len(hashes))
+        row = row_of(group, self._last + 1, hashes)
+        writer.make_room(self._last + len(group))
         try:
-            self._appender.append(*row)
+            writer.append(row)
         except LedgerError:
-            self._stale = True  # a failure to say that it is durable need not mean that it is not there
+            self._failed(len(group), row)
             raise
         self._number(hashes)
-        self._checkpoints.wrote(len(row[-1]))
+
+    def record(self, group: Group, hashes: Hashes | None = None) -> dict[str, Recorded]:
+        """Record those transactions of a group that are not known, and return what is recorded of the others.
+
+        Args:
+            group: The transactions; none of them comes twice.
+            hashes: Of their ids, from a caller that has looked for them and found none.
+
+        Raises:
+            LedgerError: Nothing was recorded, or it is not known whether it was: then this must be called again,
+                without hashes, before anything else is recorded.
+        """
+        known = {} if hashes is not None else self.find(group.ids)
+        for _ in range(_ATTEMPTS):
+            rest = without(group, known) if known else group
+            if rest is None:
+                return known
+            try:
+                self.append(rest, hashes if rest is group else self.hashes(rest.ids))
+            except LedgerError as error:
+                if error.code != KNOWN_TRANSACTION:
+                    raise
+                known |= self.find(rest.ids)
+            else:
+                return known
+        raise LedgerError(
+            "ledger_failed", f"the ledger {self.url} has ids that it has no transactions for; see its log"
+        )
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        return self._writer
+
+    def _failed(self, count: int, first: GroupRow) -> None:
+        """Take note of what may be there: a failure to say that it is durable need not mean that it is not."""
+        self._stale, self._doubtful = True, (count, first[-1])
+
+    def _catch_up(self) -> None:
+        """After a failure, look at what is there: all of what was on its way or nothing, else others have written."""
+        before = self._last
+        if self._writer is not None:
+            self._writer.hold()
+        self.refresh()
+        (count, payload), self._doubtful = self._doubtful, _NOTHING
+        if self._writer is None or self._last == before:
+            return
+        if self._last == before + count:
+            with reading(self.engine) as connection:
+                if connection.scalar(select(GROUPS.c.payload).where(GROUPS.c.first == before + 1)) == payload:
+                    return
+        self._identities = None
+        self._index()
+        raise LedgerError(
+            LEDGER_MOVED,
+            f"the ledger {self.url} was written by another process while it could not be reached; the feature state "
+            "is rebuilt from it",
+        )
 
     def import_history(self, history: Sequence[History], labels: Sequence[Label]) -> None:
         """Record past transactions that were not decided here, and their labels, all or none.
@@ -213,16 +282,18 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded.
         """
+        writer = self._writing()
         hashes = self._new([one.transaction_id for one in history])
-        names = GROUPS.columns.keys()
         rows = []
         for start in range(0, len(history), IMPORT_GROUP):
             part = slice(start, start + IMPORT_GROUP)
-            rows.append(dict(zip(names, _row(_past(history[part]), self._last + 1 + start, hashes[part]), strict=True)))
+            rows.append(row_of(_past(history[part]), self._last + 1 + start, hashes[part]))
+        writer.make_room(self._last + len(history))
         try:
             self._write(rows, labels)
         except LedgerError:
-            self._stale = True
+            if rows:
+                self._failed(len(history), rows[0])
             raise
         self._number(hashes)
 
@@ -259,9 +330,9 @@ class Ledger:
 
     def shadow_scores(self) -> Iterator[tuple[list[str], Shadow]]:
         """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
-        with reading(self.engine) as connection:
-            query = _PAYLOADS.order_by(GROUPS.c.first)
-            for first, _, payload in connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query):
+        query = _PAYLOADS.order_by(GROUPS.c.first)
+        with reading(self.engine) as connection, streamed(connection, query, _SCANNED_GROUPS) as rows:
+            for first, _, payload in rows:
                 packed = opened(self.engine, first, payload)
                 if packed.shadow is not None:
                     yield [packed.id(row) for row in range(len(packed))], packed.shadow
@@ -274,8 +345,7 @@ class Ledger:
         if self._indexed < self._last:
             self._identities.check_room(self._last - self._indexed)
             query = _HASHES.where(GROUPS.c.first > self._indexed, GROUPS.c.first <= self._last)
-            with reading(self.engine) as connection:
-                rows = connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query)
+            with reading(self.engine) as connection, streamed(connection, query, _SCANNED_GROUPS) as rows:
                 for part in rows.partitions():
                     first = part[0].first
                     if first != self._indexed + 1:
@@ -298,7 +368,6 @@ class Ledger:
 
     def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> dict[str, Recorded]:
         """Return what is recorded under those of N ids whose candidate, or one after it, has that id."""
-        identities = self._index()
         found: dict[str, Recorded] = {}
         waiting = [(int(numbers[row]), row, int(hashes[row])) for row in np.flatnonzero(numbers).tolist()]
         with reading(self.engine) as connection:
@@ -311,11 +380,15 @@ class Ledger:
                     if packed is not None and packed.id(number - first) == ids[row]:
                         found[ids[row]] = Recorded(packed.body(number - first), packed.answer(number - first))
                         continue
-                    after, candidate = identities.next(hashed)
+                    after, candidate = self._next(hashed)
                     if candidate:
                         others.append((candidate, row, after))
                 waiting = others
         return found
+
+    def _next(self, hashed: int) -> tuple[int, int]:
+        """Return where to look on for an id whose candidate under a hash was another one, and the candidate there."""
+        return self._index().next(hashed)
 
     def _group_with(self, connection: Connection, number: int) -> tuple[int, Packed | None]:
         """Return the group that transaction `number` is in and its first number; none where it was archived since."""
@@ -332,13 +405,16 @@ class Ledger:
         Raises:
             LedgerError: One is known, comes twice, or there is no room.
         """
-        hashes = self._hash_ids(ids, self._key)
+        hashes = self.hashes(ids)
         known = self._find(ids, hashes)
         if known or len(set(ids)) != len(ids):
             which = next(one for i, one in enumerate(ids) if one in known or one in ids[:i])
             raise LedgerError(KNOWN_TRANSACTION, f"expected new transactions, but {which!r} was recorded before")
-        self._index().check_room(len(ids))
+        self._check_room(len(ids))
         return hashes
+
+    def _check_room(self, count: int) -> None:
+        self._index().check_room(count)
 
     def _number(self, hashes: Hashes) -> None:
         """Take what is durable now into the index."""
@@ -346,17 +422,18 @@ class Ledger:
         self._last += len(hashes)
         self._indexed = self._last
 
-    def _write(self, groups: list[dict[str, object]], labels: Sequence[Label]) -> None:
+    def _write(self, groups: Sequence[GroupRow], labels: Sequence[Label]) -> None:
         verdicts = [
             {"transaction_id": one.transaction_id, "is_fraud": one.is_fraud, "available_us": one.available_us,
              "source": one.source.value}
             for one in labels
         ]  # fmt: skip
         with writing(self.engine) as connection:
+            own = dialect(self.engine)
             if groups:
-                connection.execute(insert(GROUPS), groups)
+                own.insert_all(connection, GROUPS, groups)
             if verdicts:
-                connection.execute(_ADD_LABEL, verdicts)
+                connection.execute(own.insert_new(LABELS), verdicts)
 
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
@@ -368,16 +445,6 @@ _FRAUDS = (
     .where(LABELS.c.is_fraud)
     .group_by(LABELS.c.transaction_id)
 )
-_ADD_LABEL = insert(LABELS).prefix_with("OR IGNORE")
-
-
-def _row(group: Group, first: int, hashes: Hashes) -> tuple[*tuple[object, ...], bytes]:
-    """Return a group as a row of the table, its columns in their order."""
-    times = group.effective_us
-    return (
-        first, len(group), group.observed_us, int(times.min()), int(times.max()), group.bundle, *group.counts,
-        hashes.astype("<u8", copy=False).tobytes(), pack(group),
-    )  # fmt: skip
 
 
 def _past(history: Sequence[History]) -> Group:
