@@ -24,7 +24,8 @@ WRITES, CHANGES, ARCHIVES = 0x746F01, 0x746F02, 0x746F03
 SCHEMA = "hashtext(coalesce(current_schema(), ''))"
 
 _SYNCHRONOUS: dict[Durability, str] = {"fsync": "on", "os": "off"}
-_AWAY = "its server cannot be reached; it is tried again with every request"
+STANDBY = "this is a standby, or read-only; let the URL name the primary: target_session_attrs=read-write"
+_AWAY = "its server cannot be reached, or does not let it in; it is tried again with every request"
 _ADVICE = {
     # By SQLSTATE, or its class: https://www.postgresql.org/docs/current/errcodes-appendix.html
     "08": _AWAY,
@@ -35,9 +36,7 @@ _ADVICE = {
     "53100": "its disk is full; make room",
     "53300": "its server has no connection left; raise max_connections, or end some",
     "53": "its server is short of memory or other means; see its log",
-    "25006": "this is a standby, or read-only; let the URL name the primary: target_session_attrs=read-write",
-    "28": "check user and password: the URL, PGPASSWORD, PGPASSFILE, and the server's pg_hba.conf",
-    "3D000": "make that database: createdb",
+    "25006": STANDBY,
     "3F000": "make that schema: CREATE SCHEMA",
     "42501": "its user needs the rights to create and change tables there: see docs/ledger.md",
     "22": "a value cannot be stored; see the server's log",

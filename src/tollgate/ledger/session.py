@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,9 @@ from sqlalchemy import Engine
 
 from tollgate.errors import LedgerError
 from tollgate.ledger.connection import errors, failure, shown_url
-from tollgate.ledger.postgres import SCHEMA
+from tollgate.ledger.postgres import SCHEMA, STANDBY
+
+_TRIES, _PAUSE_S = 20, 0.1  # to take back a lock
 
 
 class Session:
@@ -35,6 +38,7 @@ class Session:
         self._engine = engine
         self._lock, self._doing, self._shared = lock, doing, shared
         self._driver: Any = None
+        self._held = False  # ever
         self.open()
 
     def open(self) -> None:
@@ -103,4 +107,16 @@ class Session:
 
     def _locked(self) -> bool:
         name = f"pg_try_advisory_lock{'_shared' if self._shared else ''}"
-        return bool(self._driver.execute(f"SELECT {name}({self._lock}, {SCHEMA})").fetchone()[0])
+        query = f"SELECT {name}({self._lock}, {SCHEMA}), current_setting('transaction_read_only')"
+        held, read_only = self._driver.execute(query).fetchone()
+        # The server may not have noticed yet that the connection before is lost.
+        for _ in range(_TRIES if self._held and not held else 0):
+            time.sleep(_PAUSE_S)
+            held, read_only = self._driver.execute(query).fetchone()
+            if held:
+                break
+        if read_only == "on":
+            self.close()
+            raise LedgerError("ledger_failed", f"could not write the ledger {shown_url(self._engine)}: {STANDBY}")
+        self._held = self._held or held
+        return bool(held)

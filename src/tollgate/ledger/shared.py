@@ -126,7 +126,11 @@ class SharedLedger(Ledger):
             if self._lookups is None:
                 self._lookups = Session(self.engine)
             keys = self._keys(ids, hashes)
-            rows = self._lookups.run(_FIND, [keys])
+            try:
+                rows = self._lookups.run(_FIND, [keys])
+            except LedgerError:
+                self._stale = True  # the connection that writes may be lost as well
+                raise
             self._mark = read_mark(next((value for value, number in rows if number == NOT_THERE), None))
             there = {key: number for key, number in rows if number != NOT_THERE}
             if not there:
