@@ -59,6 +59,8 @@ class Session:
             self._driver = pooled.driver_connection
             pooled.detach()
             self._driver.autocommit = True
+            # A plan that was made while a table was empty would read all of it when it is not.
+            self._driver.execute("SET enable_seqscan = off; SET jit = off")
             held = self._lock is None or self._locked()
         except errors(self._engine) as error:
             self.close()
