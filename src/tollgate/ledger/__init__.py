@@ -1,7 +1,8 @@
 """The durable record: transactions, decisions, labels. One truth for audit, idempotency, recovery and training."""
 
 from tollgate.ledger.group import Counts, Group, Shadow
-from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, History, Ledger, Recorded, Replayed
+from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, Ledger
+from tollgate.ledger.records import History, Recorded, Replayed
 from tollgate.ledger.shared import SharedLedger
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -17,43 +17,22 @@ from tollgate.ledger.connection import dialect, migrate, open_engine, reading, s
 from tollgate.ledger.durability import Durability
 from tollgate.ledger.group import Counts, Group, Packed, Shadow
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
+from tollgate.ledger.records import History, Recorded, Replayed, past
 from tollgate.ledger.remainder import without
+from tollgate.ledger.remembered import Remembered
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
-from tollgate.ledger.stretches import gap, opened, stretches
+from tollgate.ledger.stretches import opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
 from tollgate.ledger.writer import GroupRow, Writer, open_writer, row_of
 
 KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that is recorded
 LEDGER_MOVED = "ledger_moved"  # the code of the error for a ledger that another process has written meanwhile
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
-_SCANNED_GROUPS = 4096  # whose hashes are read at a time
+_READ_AHEAD = 16  # groups in memory at once
 _ATTEMPTS = 5  # to record what is left of a group while others record the rest
 _NOTHING = (0, b"")  # no transactions, no payload
 
 _DECISION = msgspec.json.Decoder(Decision)
-
-
-class History(NamedTuple):
-    """A transaction that was not decided here: its id, its times, and its body as JSON with sorted keys."""
-
-    transaction_id: str
-    effective_us: int
-    observed_us: int
-    body: bytes
-
-
-class Replayed(NamedTuple):
-    """A recorded transaction's body, and when it became known as fraud, if it did."""
-
-    body: bytes
-    fraud_known_us: int | None
-
-
-class Recorded(NamedTuple):
-    """What the ledger holds of a transaction: body and answer, JSON; one of imported history has no answer."""
-
-    body: bytes
-    answer: bytes | None
 
 
 class Ledger:
@@ -91,8 +70,8 @@ class Ledger:
         self._hash_ids = hash_ids
         self._key = b""
         self._mark = ArchiveMark()
-        self._last = self._indexed = 0
-        self._identities: Identities | None = None
+        self._last = 0
+        self._remembered: Remembered | None = None
         self._stale = False
         self._doubtful = _NOTHING
         self._writer: Writer | None = None
@@ -142,7 +121,7 @@ class Ledger:
             newest = connection.execute(_NEWEST).one_or_none()
             self._mark = archive_mark(connection)  # read last: what is marked is deleted after
         self._last = max(self._mark.last, 0 if newest is None else newest.first + newest.count - 1)
-        if self._identities is not None:
+        if self._remembered is not None:
             self._index()
         self._stale = False
         return self._last - before
@@ -268,7 +247,7 @@ class Ledger:
             with reading(self.engine) as connection:
                 if connection.scalar(select(GROUPS.c.payload).where(GROUPS.c.first == before + 1)) == payload:
                     return
-        self._identities = None
+        self._remembered = None
         self._index()
         raise LedgerError(
             LEDGER_MOVED,
@@ -287,7 +266,7 @@ class Ledger:
         rows = []
         for start in range(0, len(history), IMPORT_GROUP):
             part = slice(start, start + IMPORT_GROUP)
-            rows.append(row_of(_past(history[part]), self._last + 1 + start, hashes[part]))
+            rows.append(row_of(past(history[part]), self._last + 1 + start, hashes[part]))
         writer.make_room(self._last + len(history))
         try:
             self._write(rows, labels)
@@ -331,7 +310,7 @@ class Ledger:
     def shadow_scores(self) -> Iterator[tuple[list[str], Shadow]]:
         """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
         query = _PAYLOADS.order_by(GROUPS.c.first)
-        with reading(self.engine) as connection, streamed(connection, query, _SCANNED_GROUPS) as rows:
+        with reading(self.engine) as connection, streamed(connection, query, _READ_AHEAD) as rows:
             for first, _, payload in rows:
                 packed = opened(self.engine, first, payload)
                 if packed.shadow is not None:
@@ -339,32 +318,10 @@ class Ledger:
 
     def _index(self) -> Identities:
         """Return the index, with all that was known at the last refresh."""
-        if self._identities is None:
-            self._indexed = self._mark.last
-            self._identities = Identities(self._last - self._indexed)
-        if self._indexed < self._last:
-            self._identities.check_room(self._last - self._indexed)
-            query = _HASHES.where(GROUPS.c.first > self._indexed, GROUPS.c.first <= self._last)
-            with reading(self.engine) as connection, streamed(connection, query, _SCANNED_GROUPS) as rows:
-                for part in rows.partitions():
-                    first = part[0].first
-                    if first != self._indexed + 1:
-                        self._skip_archived(connection, first - 1)
-                    hashes = np.frombuffer(b"".join([row.id_hashes for row in part]), dtype="<u8")
-                    if len(hashes) != part[-1].first + part[-1].count - first:
-                        raise gap(self.engine, first)
-                    self._identities.add(hashes, first)
-                    self._indexed += len(hashes)
-                if self._indexed < self._last:
-                    self._skip_archived(connection, self._last)
-        return self._identities
-
-    def _skip_archived(self, connection: Connection, last: int) -> None:
-        """Go on after transaction `last`: all before must have been archived since the last refresh."""
-        self._mark = archive_mark(connection)
-        if self._mark.last < last:
-            raise gap(self.engine, self._indexed)
-        self._indexed = last
+        if self._remembered is None:
+            self._remembered = Remembered(self.engine, self._mark, self._last)
+        self._mark = self._remembered.catch_up(self._last, self._mark)
+        return self._remembered.identities
 
     def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> dict[str, Recorded]:
         """Return what is recorded under those of N ids whose candidate, or one after it, has that id."""
@@ -418,9 +375,9 @@ class Ledger:
 
     def _number(self, hashes: Hashes) -> None:
         """Take what is durable now into the index."""
-        self._index().add(hashes, self._last + 1)
+        assert self._remembered is not None
+        self._remembered.add(hashes, self._last + 1)
         self._last += len(hashes)
-        self._indexed = self._last
 
     def _write(self, groups: Sequence[GroupRow], labels: Sequence[Label]) -> None:
         verdicts = [
@@ -438,17 +395,9 @@ class Ledger:
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
-_HASHES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.id_hashes).order_by(GROUPS.c.first)
 _PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)
 _FRAUDS = (
     select(LABELS.c.transaction_id, func.min(LABELS.c.available_us).label("known_us"))
     .where(LABELS.c.is_fraud)
     .group_by(LABELS.c.transaction_id)
 )
-
-
-def _past(history: Sequence[History]) -> Group:
-    effective_us = np.array([one.effective_us for one in history], dtype=np.int64)
-    observed_us = max(one.observed_us for one in history)
-    ids, bodies = [one.transaction_id for one in history], [one.body for one in history]
-    return Group(ids, effective_us, bodies, [], None, observed_us, None)

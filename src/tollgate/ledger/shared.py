@@ -20,8 +20,9 @@ from tollgate.ledger.connection import dialect, writing
 from tollgate.ledger.durability import Durability
 from tollgate.ledger.group import Group
 from tollgate.ledger.identities import HASH_KEY_BYTES, Hashes
-from tollgate.ledger.ledger import KNOWN_TRANSACTION, History, Ledger, Recorded
+from tollgate.ledger.ledger import KNOWN_TRANSACTION, Ledger
 from tollgate.ledger.lookup import NOT_THERE
+from tollgate.ledger.records import History, Recorded
 from tollgate.ledger.session import Session
 from tollgate.ledger.settings import ARCHIVE, read_mark
 from tollgate.ledger.shared_tables import ARRIVALS, IDS
