@@ -16,6 +16,7 @@ def url(postgres_server):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_history_is_imported_served_from_archived_and_audited(workspace, url):
     """By the commands a user types, in the order of a first day."""
     config = workspace / "tollgate.toml"

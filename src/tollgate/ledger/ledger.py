@@ -30,7 +30,6 @@ LEDGER_MOVED = "ledger_moved"  # the code of the error for a ledger that another
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
 _READ_AHEAD = 16  # groups in memory at once
 _ATTEMPTS = 5  # to record what is left of a group while others record the rest
-_NOTHING = (0, b"")  # no transactions, no payload
 
 _DECISION = msgspec.json.Decoder(Decision)
 
@@ -73,7 +72,7 @@ class Ledger:
         self._last = 0
         self._remembered: Remembered | None = None
         self._stale = False
-        self._doubtful = _NOTHING
+        self._doubtful: tuple[int, int, bytes] | None = None
         self._writer: Writer | None = None
         try:
             if write:
@@ -184,6 +183,8 @@ class Ledger:
             LedgerError: Nothing was recorded.
         """
         writer = self._writing()
+        if self._stale:
+            self._catch_up()
         if hashes is None:
             hashes = self._new(group.ids)
         else:
@@ -232,28 +233,29 @@ class Ledger:
 
     def _failed(self, count: int, first: GroupRow) -> None:
         """Take note of what may be there: a failure to say that it is durable need not mean that it is not."""
-        self._stale, self._doubtful = True, (count, first[-1])
+        self._stale, self._doubtful = True, (self._last, count, first[-1])
 
     def _catch_up(self) -> None:
         """After a failure, look at what is there: all of what was on its way or nothing, else others have written."""
-        before = self._last
+        before, count, payload = self._doubtful or (self._last, 0, b"")
         if self._writer is not None:
             self._writer.hold()
         self.refresh()
-        (count, payload), self._doubtful = self._doubtful, _NOTHING
-        if self._writer is None or self._last == before:
-            return
-        if self._last == before + count:
+        self._stale = True  # until it is known what came
+        moved = self._writer is not None and self._last != before
+        if moved and self._last == before + count:
             with reading(self.engine) as connection:
-                if connection.scalar(select(GROUPS.c.payload).where(GROUPS.c.first == before + 1)) == payload:
-                    return
-        self._remembered = None
-        self._index()
-        raise LedgerError(
-            LEDGER_MOVED,
-            f"the ledger {self.url} was written by another process while it could not be reached; the feature state "
-            "is rebuilt from it",
-        )
+                moved = connection.scalar(select(GROUPS.c.payload).where(GROUPS.c.first == before + 1)) != payload
+        if moved:
+            self._remembered = None
+            self._index()
+        self._stale, self._doubtful = False, None
+        if moved:
+            raise LedgerError(
+                LEDGER_MOVED,
+                f"the ledger {self.url} was written by another process while it could not be reached; the feature "
+                "state is rebuilt from it",
+            )
 
     def import_history(self, history: Sequence[History], labels: Sequence[Label]) -> None:
         """Record past transactions that were not decided here, and their labels, all or none.

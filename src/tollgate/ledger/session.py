@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,7 +18,7 @@ _TRIES, _PAUSE_S = 20, 0.1  # to take back a lock
 
 
 class Session:
-    """It goes past SQLAlchemy's connection, and is opened anew at the next use when it was lost.
+    """It goes past SQLAlchemy's connection, serves any thread, and is opened anew at the next use when it was lost.
 
     It may hold a lock, which the server keeps for as long as the connection lives: whoever has lost the one has lost
     the other, and can do nothing before it has both again.
@@ -39,6 +40,7 @@ class Session:
         self._lock, self._doing, self._shared = lock, doing, shared
         self._driver: Any = None
         self._held = False  # ever
+        self._using = threading.RLock()
         self.open()
 
     def open(self) -> None:
@@ -47,6 +49,10 @@ class Session:
         Raises:
             LedgerError: As for a new one.
         """
+        with self._using:
+            self._open()
+
+    def _open(self) -> None:
         if self._driver is not None:
             try:
                 self._driver.execute("SELECT 1")
@@ -84,16 +90,18 @@ class Session:
         Raises:
             LedgerError: It failed; where the connection was lost, it may have been done all the same.
         """
-        if self._driver is None:
-            self.open()
-        try:
-            with self._driver.cursor(binary=True) as cursor:
-                cursor.execute(sql, parameters, prepare=True)
-                return list(cursor) if cursor.description else []
-        except errors(self._engine) as error:
-            if self._driver.closed:
-                self.close()
-            raise failure(doing, self._engine, error) from error
+        with self._using:
+            if self._driver is None:
+                self._open()
+            driver = self._driver
+            try:
+                with driver.cursor(binary=True) as cursor:
+                    cursor.execute(sql, parameters, prepare=True)
+                    return list(cursor) if cursor.description else []
+            except errors(self._engine) as error:
+                if driver.closed:
+                    self.close()
+                raise failure(doing, self._engine, error) from error
 
     def close(self) -> None:
         """Close it, and give up the lock."""
