@@ -22,10 +22,7 @@ def test_history_is_imported_served_from_archived_and_audited(workspace, url):
     config = workspace / "tollgate.toml"
     config.write_text(config.read_text() + f'\n[ledger]\nurl = "{url}"\n')
     assert "imported 30000 transactions" in tollgate("import", "payments.parquet", cwd=workspace)
-    key = tollgate("keys", "create", "--name", "shop", "--scope", "score", "--by", "ana", cwd=workspace).split()[-1]
-    assert key.startswith("tollgate_")
     tollgate("lists", "add", "block", "card_id", "card-7", "--reason", "stolen", "--by", "ana", cwd=workspace)
-    tollgate("keys", "revoke", key.split("_")[1], "--by", "ana", cwd=workspace)
     payment = {"transaction_id": "new", "effective_time": "2026-07-01T00:00:00Z", "amount": 5.0, "currency": "EUR",
                "card_id": "card-7"}  # fmt: skip
     with serving(cwd=workspace) as server:
@@ -38,8 +35,11 @@ def test_history_is_imported_served_from_archived_and_audited(workspace, url):
     assert "archived 30001 transactions" in tollgate("archive", "--older-than", "0s", "--to", "kept", cwd=workspace)
     with Ledger(url, write=False) as ledger:
         assert sum(len(part) for part in ledger.replay()) == 30_001
+    key = tollgate("keys", "create", "--name", "shop", "--scope", "score", "--by", "ana", cwd=workspace).split()[-1]
+    assert key.startswith("tollgate_")
+    tollgate("keys", "revoke", key.split("_")[1], "--by", "ana", cwd=workspace)
     audit = [json.loads(line) for line in tollgate("audit", "--json", cwd=workspace).splitlines()]
-    assert [one["action"] for one in audit] == ["key.create", "list.add", "key.revoke"]
+    assert [one["action"] for one in audit] == ["list.add", "key.create", "key.revoke"]
     with Controls(url) as controls:
         assert controls.version() == 3
     assert not list(Path(workspace).glob("*.db*"))
