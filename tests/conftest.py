@@ -2,8 +2,17 @@
 
 import pytest
 
+import postgres_service
 from object_store import object_store
 from tollgate.ledger import Ledger
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """A PostgreSQL that all tests share; it never syncs, for no test cuts the power."""
+    server = postgres_service.start("fsync=off", "max_connections=200")
+    yield server
+    server.close()
 
 
 @pytest.fixture

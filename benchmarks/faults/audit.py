@@ -46,22 +46,24 @@ class Audit(NamedTuple):
         return not (self.repeated or self.features_differ or self.state_differs)
 
 
-def audit(folder: Path) -> Audit:
+def audit(folder: Path, url: str | None = None) -> Audit:
     """Compare the ledger and the saved state of a stopped server with a replay.
 
     Args:
         folder: Of a server that was ended politely, and saved its state.
+        url: Of its ledger; the file in the folder by default.
 
     Raises:
         NotRunError: The backfill failed.
     """
+    url = url or f"sqlite:///{folder / DATABASE}"
     bundle = Registry(folder / "bundles").load()
     plan = plan_of(bundle)
     reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
     arrivals = Arrivals(FeatureEngine(plan))
     ids: set[str] = set()
     count = differ = 0
-    with Ledger(f"sqlite:///{folder / DATABASE}", write=False) as ledger:
+    with Ledger(url, write=False) as ledger:
         recorded = ledger.decided()
         for part in ledger.replay():
             features = arrivals.observe(reader.from_rows([msgspec.json.decode(one.body) for one in part]))
@@ -71,10 +73,10 @@ def audit(folder: Path) -> Audit:
                 count += 1
                 differ += stored != row.tobytes()
         count += sum(1 for _ in recorded)
-    return Audit(count, count - len(ids), differ, _state_differs(folder, plan))
+    return Audit(count, count - len(ids), differ, _state_differs(folder, plan, url))
 
 
-def _state_differs(folder: Path, plan: FeaturePlan) -> bool:
+def _state_differs(folder: Path, plan: FeaturePlan, url: str) -> bool:
     """Whether the state that the server saved gives other features than one that `tollgate backfill` makes anew."""
     path = snapshot_of(folder)
     if path is None:
@@ -86,19 +88,19 @@ def _state_differs(folder: Path, plan: FeaturePlan) -> bool:
         finished(command, "'tollgate backfill'", _BACKFILL_LIMIT_S, environment())
         if mine.read_bytes() == path.read_bytes():
             return False
-        return _means(mine, plan, folder) != _means(path, plan, folder)
+        return _means(mine, plan, folder, url) != _means(path, plan, folder, url)
     finally:
         mine.unlink()
 
 
-def _means(path: Path, plan: FeaturePlan, folder: Path) -> tuple[int, int, int, bytes]:
+def _means(path: Path, plan: FeaturePlan, folder: Path, url: str) -> tuple[int, int, int, bytes]:
     """Return what a saved state comes to, whatever its layout: counts, and the features of the transactions after."""
     bundle = Registry(folder / "bundles").load()
     reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
     found = restore(plan, path, key_check=_key_check(path))
     engine = found.engine
     counts = (found.position, engine.observed, engine.late)
-    with Ledger(f"sqlite:///{folder / DATABASE}", write=False) as ledger:
+    with Ledger(url, write=False) as ledger:
         last = max(ledger.transactions - _PROBES, 0)
         part = next(iter(ledger.replay(after=last)))
     probes = reader.from_rows([msgspec.json.decode(one.body) for one in part])
@@ -114,8 +116,8 @@ def _key_check(path: Path) -> bytes:
 
 
 def snapshot_of(folder: Path) -> Path | None:
-    """Return the saved state beside the ledger of a folder, if there is one."""
-    return next(iter(sorted(folder.glob(f"{DATABASE}.*.state"))), None)
+    """Return the saved state in a folder, if there is one."""
+    return next(iter(sorted(folder.glob("*.state"))), None)
 
 
 def save_another_plan(path: Path, bundle: Bundle) -> None:

@@ -21,12 +21,13 @@ _CONFIG = """\
 {features}bundles = "bundles"
 
 [ledger]
-url = "sqlite:///tollgate.db"
+url = "{url}"
 durability = "{durability}"
 
 [serve]
 {serve}"""
 _DEFAULTS = LedgerConfig()
+_FILE = "sqlite:///tollgate.db"
 
 
 class Ground(NamedTuple):
@@ -51,19 +52,22 @@ class Ground(NamedTuple):
         """Return the ground on the material of the serving benchmark."""
         return cls(work, material.folder / BUNDLES / "mlp", material.traffic, material.folder / "features.py", say)
 
-    def folder(self, name: str, durability: str = _DEFAULTS.durability, **serve: int | str) -> Path:
+    def folder(self, name: str, durability: str = _DEFAULTS.durability, url: str = _FILE, **serve: int | str) -> Path:
         """Return a new folder with a configuration, a copy of the bundles and no ledger yet."""
         place = self.work / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         shutil.copytree(self.bundles, place / BUNDLES)
-        self.configure(place, durability, **serve)
+        self.configure(place, durability, url, **serve)
         return place
 
-    def configure(self, place: Path, durability: str = _DEFAULTS.durability, **serve: int | str) -> None:
+    def configure(
+        self, place: Path, durability: str = _DEFAULTS.durability, url: str = _FILE, **serve: int | str
+    ) -> None:
         """Write the configuration of a folder."""
         features = "" if self.features is None else f'features = "{self.features}"\n'
-        text = _CONFIG.format(features=features, durability=durability, serve=interface.serve_table(**serve))
+        table = interface.serve_table(**serve)
+        text = _CONFIG.format(features=features, url=url, durability=durability, serve=table)
         (place / "tollgate.toml").write_text(text)
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.errors import LedgerError
-from tollgate.ledger import KNOWN_TRANSACTION, Group, Ledger
+from tollgate.ledger import Group, Ledger, Recorded
 
 Hashes = NDArray[np.uint64]
 
 
 @dataclass(slots=True)
-class _Commit:
+class Commit:
+    """A group on its way; `known` is what another process had recorded of it before, once it is durable."""
+
     group: Group
     hashes: Hashes | None
     refused: bool = False
+    known: dict[str, Recorded] = field(default_factory=dict)
 
 
 class Commits:
@@ -38,7 +41,7 @@ class Commits:
         """
         self._ledger = ledger
         self._on_recorded = on_recorded
-        self._waiting: deque[_Commit] = deque()
+        self._waiting: deque[Commit] = deque()
         self._ids: set[str] = set()
 
     def __len__(self) -> int:
@@ -54,15 +57,17 @@ class Commits:
         """Whether one of these ids is on its way, so that the ledger does not know it yet."""
         return bool(self._ids) and not self._ids.isdisjoint(ids)
 
-    def add(self, group: Group, hashes: Hashes) -> None:
-        """Take a group, after those that wait.
+    def add(self, group: Group, hashes: Hashes) -> Commit:
+        """Take a group, after those that wait, and return what becomes of it.
 
         Args:
             group: The transactions; none of them is known.
             hashes: Of their ids, as `Ledger.hashes` gives them.
         """
         self._ids.update(group.ids)
-        self._waiting.append(_Commit(group, hashes))
+        commit = Commit(group, hashes)
+        self._waiting.append(commit)
+        return commit
 
     def clear(self) -> None:
         """Forget what waits: the features are rebuilt without it."""
@@ -79,11 +84,10 @@ class Commits:
             first = self._waiting[0]
             try:
                 # A ledger that failed to say that a group is durable may hold it all the same: then it is looked for.
-                self._ledger.append(first.group, None if first.refused else first.hashes)
-            except LedgerError as error:
-                if error.code != KNOWN_TRANSACTION or not first.refused:
-                    first.refused = True
-                    raise
+                first.known = self._ledger.record(first.group, None if first.refused else first.hashes)
+            except LedgerError:
+                first.refused = True
+                raise
             self._waiting.popleft()
             self._ids.difference_update(first.group.ids)
             self._on_recorded(first.group)

@@ -76,9 +76,11 @@ def checked(label: Label) -> Label:
     Raises:
         InputError: One is not.
     """
-    if not 0 < len(label.transaction_id) <= MAX_TEXT:
+    if not 0 < len(label.transaction_id) <= MAX_TEXT or "\0" in label.transaction_id:
         raise InputError(
-            "bad_label", f"expected a transaction_id of 1 to {MAX_TEXT} characters", column="transaction_id"
+            "bad_label",
+            f"expected a transaction_id of 1 to {MAX_TEXT} characters, none of them NUL",
+            column="transaction_id",
         )
     if label.available_us is not None and not 0 <= label.available_us <= MAX_TIME_US:
         raise InputError(

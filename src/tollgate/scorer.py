@@ -19,11 +19,11 @@ from tollgate.errors import ConflictError, LedgerError, TollgateError
 from tollgate.features import Arrivals, FeatureEngine
 from tollgate.judge import Judge, Judgement
 from tollgate.label import Label, LabelResult
-from tollgate.ledger import Counts, Group, Ledger, Recorded
+from tollgate.ledger import LEDGER_MOVED, Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
 from tollgate.recovery import Recovery
 from tollgate.shadow import Shadow
-from tollgate.steps import Call, Steps, run
+from tollgate.steps import Call, Steps, Worker, run
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -80,6 +80,8 @@ class Scorer:
         self._arrivals: Arrivals | None = None
         self._unlearned = False  # labels may be recorded that the features do not know of
         self._commits = Commits(ledger, self._count)
+        # What is written does not hold up what is looked for.
+        self._lookups = Worker("ledger lookups") if ledger.asks else None
         self.shadow: Shadow | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
@@ -146,7 +148,7 @@ class Scorer:
         Raises:
             LedgerError: The ledger cannot be read or written; the bundle before goes on.
         """
-        yield Call(self._commits.write)
+        yield from self._write()
         yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
 
@@ -204,14 +206,14 @@ class Scorer:
         begun = time.perf_counter()
         self._caught_up()
         if self._commits.refused:
-            yield Call(self._commits.write)
+            yield from self._write()
         if self._unlearned:
             yield from self._learn()
         admitted = self._admission.admit(submissions)
         if self._commits.holds(admitted.batch.ids):
-            yield Call(self._commits.write)  # then the ledger knows them
+            yield from self._write()  # then the ledger knows them
         hashes = self._ledger.hashes(admitted.batch.ids)
-        known = self._ledger.find(admitted.batch.ids, hashes)
+        known = yield from self._known(admitted.batch.ids, hashes)
         refused: dict[int, TollgateError] = dict(admitted.refused)
         fresh = self._fresh(submissions, admitted, known, refused)
         answers: dict[str, bytes] = {}
@@ -227,13 +229,46 @@ class Scorer:
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
             group = self._group(batch, bodies, made, features, judgement, shadow)
-            self._commits.add(group, hashes if fresh is None else hashes[fresh])
-            yield Call(self._commits.write, overlaps=True)
+            commit = self._commits.add(group, hashes if fresh is None else hashes[fresh])
+            yield from self._write(overlaps=True)
             answers = dict(zip(batch.ids, made, strict=True))
+            if commit.known:  # another process was first
+                known = {**known, **commit.known}
+                answers = {one: answer for one, answer in answers.items() if one not in known}
+                self._refuse_others(submissions, admitted, commit.known, refused)
         results = self._results(submissions, admitted, known, refused, answers)
         done = time.perf_counter()
         model_s, policy_s = (0.0, 0.0) if judgement is None else (judgement.model_s, judgement.policy_s)
         return Decided(results, judgement, (parsed - begun, observed - parsed, model_s, policy_s, done - judged))
+
+    def _known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Steps[Mapping[str, Recorded]]:
+        find = partial(self._ledger.find, ids, hashes)
+        return (yield Call(find, self._lookups)) if self._ledger.asks else find()
+
+    def _write(self, *, overlaps: bool = False) -> Steps[None]:
+        try:
+            yield Call(self._commits.write, overlaps=overlaps)
+        except LedgerError as error:
+            if error.code == LEDGER_MOVED:
+                self._arrivals = None  # others have recorded what these features have not counted
+            raise
+
+    def _refuse_others(
+        self,
+        submissions: Sequence[Submission],
+        admitted: Admitted,
+        known: Mapping[str, Recorded],
+        refused: dict[int, TollgateError],
+    ) -> None:
+        """Add to `refused` what another process has recorded under another body meanwhile."""
+        ids, starts = admitted.batch.ids, admitted.starts
+        bodies = {identifier: recorded.body for identifier, recorded in known.items()}
+        for s, one in enumerate(submissions):
+            for row in range(starts[s], starts[s + 1]):
+                error = self._contradiction(ids[row], admitted.bodies[row], bodies, known)
+                if error is not None and s not in refused:
+                    place = row - starts[s] if one.many else None
+                    refused[s] = ConflictError(error.code, error.message, row=place)
 
     def _fresh(
         self,

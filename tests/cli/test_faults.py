@@ -9,6 +9,7 @@ from benchmarks.faults.ground import Ground, array_of
 from benchmarks.faults.killed import kill
 from benchmarks.faults.ledger import locked
 from benchmarks.faults.malformed import bad_inputs
+from benchmarks.faults.postgres import postgres
 from benchmarks.faults.row import QUICK
 from benchmarks.faults.server import warm_up
 from benchmarks.serving.traffic import traffic_of
@@ -32,6 +33,13 @@ def ground(trained, tmp_path_factory):
 def test_kill_9_under_load_loses_nothing_and_doubles_nothing(ground):
     """What was acknowledged is there after each kill, once, and features and state are those of an unbroken run."""
     held(kill(ground, SHORT))
+
+
+@pytest.mark.slow
+def test_postgresql_killed_under_load_loses_nothing_and_doubles_nothing(ground, postgres_server):
+    """While it is away clients are told so; the server goes on by itself, with the state of an unbroken run."""
+    assert postgres_server  # skipped where there is none
+    held(postgres(ground, SHORT))
 
 
 @pytest.mark.slow

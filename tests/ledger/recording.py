@@ -1,7 +1,10 @@
 """Groups to record, and what a ledger holds."""
 
+from contextlib import contextmanager
+
 import msgspec
 import numpy as np
+from sqlalchemy import text
 
 from tollgate.decision import Decision, Mode, Outcome, Reason
 from tollgate.label import Label, LabelSource
@@ -46,3 +49,24 @@ def known_frauds(ledger, after=0):
 
 def bodies(ledger, after=0):
     return [one.body for part in ledger.replay(after) for one in part]
+
+
+@contextmanager
+def stopped(engine, table, verb):
+    """Let the database refuse to insert into, or to delete from, a table."""
+    if engine.dialect.name == "sqlite":
+        made = [f"CREATE TRIGGER stop BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'stopped'); END"]
+        dropped = "DROP TRIGGER stop"
+    else:
+        raises = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'stopped'; END $$"
+        made = [
+            f"CREATE OR REPLACE FUNCTION stop() RETURNS trigger {raises}",
+            f"CREATE TRIGGER stop BEFORE {verb} ON {table} FOR EACH ROW EXECUTE FUNCTION stop()",
+        ]
+        dropped = f"DROP TRIGGER stop ON {table}"
+    with engine.begin() as connection:
+        for one in made:
+            connection.execute(text(one))
+    yield
+    with engine.begin() as connection:
+        connection.execute(text(dropped))

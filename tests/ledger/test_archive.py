@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from ledger.recording import DAY_US, answer, bodies, body, decision, group, known_frauds, label, past
+from ledger.recording import DAY_US, answer, bodies, body, decision, group, known_frauds, label, past, stopped
 from tollgate.errors import LedgerError
 from tollgate.ledger import Counts, Shadow
 from tollgate.ledger.archive import archive
@@ -91,19 +91,14 @@ def test_a_file_says_all_that_was_recorded(open_ledger, url, folder):
 @pytest.mark.parametrize(("table", "verb"), [("settings", "INSERT"), ("groups", "DELETE")])
 def test_an_archiving_that_stops_in_between_is_taken_up_by_the_next(ledger, folder, open_ledger, url, table, verb):
     """After the file and before the mark, or after the mark and before the deletion."""
-    with ledger.engine.begin() as connection:
-        connection.execute(
-            text(f"CREATE TRIGGER stop BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'stopped'); END")
-        )
-    with pytest.raises(LedgerError, match="stopped"):
-        archive(ledger, DAYS[1] * DAY_US, folder)
-    assert len(list(folder.iterdir())) == 1
-    check(ledger, archived=0)
-    ledger.close()
-    ledger = open_ledger(url)
-    check(ledger, archived=4)
-    with ledger.engine.begin() as connection:
-        connection.execute(text("DROP TRIGGER stop"))
+    with stopped(ledger.engine, table, verb):
+        with pytest.raises(LedgerError, match="stopped"):
+            archive(ledger, DAYS[1] * DAY_US, folder)
+        assert len(list(folder.iterdir())) == 1
+        check(ledger, archived=0)
+        ledger.close()
+        ledger = open_ledger(url)
+        check(ledger, archived=4)
     archive(ledger, DAYS[2] * DAY_US, folder)
     check(ledger, archived=8)
     assert sum(pl.read_parquet(path).height for path in folder.iterdir()) == 8
@@ -113,14 +108,8 @@ def test_an_archiving_that_stops_in_between_is_taken_up_by_the_next(ledger, fold
 
 def test_a_file_left_by_a_try_that_stopped_is_no_part_of_the_archive(ledger, folder):
     """The mark says how far the files count; the next try may write fewer or more."""
-    with ledger.engine.begin() as connection:
-        connection.execute(
-            text("CREATE TRIGGER stop BEFORE INSERT ON settings BEGIN SELECT RAISE(ABORT, 'stopped'); END")
-        )
-    with pytest.raises(LedgerError, match="stopped"):
+    with stopped(ledger.engine, "settings", "INSERT"), pytest.raises(LedgerError, match="stopped"):
         archive(ledger, DAYS[0] * DAY_US + 21, folder)
-    with ledger.engine.begin() as connection:
-        connection.execute(text("DROP TRIGGER stop"))
     done = archive(ledger, DAYS[0] * DAY_US + 15, folder)  # only the first group
     assert done.transactions == 2
     check(ledger, archived=2)

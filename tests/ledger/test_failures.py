@@ -1,4 +1,4 @@
-"""A database that cannot be used: each failure says what to do, and nothing is half recorded."""
+"""An SQLite file that cannot be used: each failure says what to do, and nothing is half recorded."""
 
 import os
 import random
@@ -16,11 +16,17 @@ from alembic.config import Config as AlembicConfig
 from ledger.recording import bodies, body, group, label, past
 from tollgate.errors import LedgerError
 from tollgate.ledger import Ledger
-from tollgate.ledger import connection as sqlite_connection
+from tollgate.ledger import sqlite as sqlite_dialect
 from tollgate.ledger.checkpoint import Checkpoints
+from tollgate.ledger.connection import open_engine, writing
 from tollgate.ledger.control_tables import METADATA
 
 ROOT_READS_ALL = pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
+
+
+@pytest.fixture
+def url(tmp_path, sqlite_url):
+    return sqlite_url(tmp_path)
 
 
 def path_of(url):
@@ -31,7 +37,7 @@ def test_a_full_disk_refuses_a_group_and_the_next_one_fits_when_there_is_room(op
     """Nothing of the refused group is there, and its ids are free."""
     ledger = open_ledger(url)
     ledger.append(group("a"))
-    driver = ledger._appender._connection
+    driver = ledger._writer._connection
     pages = driver.execute("PRAGMA page_count").fetchone()[0]
     driver.execute(f"PRAGMA max_page_count={pages}")
     many = group(*(f"t{i}" for i in range(200)))
@@ -46,7 +52,7 @@ def test_a_full_disk_refuses_a_group_and_the_next_one_fits_when_there_is_room(op
 
 def test_a_lock_of_another_process_is_waited_for_and_then_reported(open_ledger, url, monkeypatch):
     """A decision does not wait for ever."""
-    monkeypatch.setattr(sqlite_connection, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_dialect, "BUSY_S", 0.05)
     ledger = open_ledger(url)
     with closing(sqlite3.connect(path_of(url), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -194,8 +200,8 @@ def test_what_was_acknowledged_before_a_kill_is_there_once(open_ledger, url):
 def test_the_log_is_moved_into_the_database_while_groups_are_appended(open_ledger, url):
     """It does not grow with all that was ever written, even where the writer never pauses."""
     ledger = open_ledger(url, "os")
-    ledger._checkpoints.close()
-    ledger._checkpoints = Checkpoints(ledger.engine, every_bytes=200_000, most_pages=200)
+    ledger._writer.checkpoints.close()
+    ledger._writer.checkpoints = Checkpoints(ledger.engine, every_bytes=200_000, most_pages=200)
     log, size, written = path_of(url).with_name("ledger.db-wal"), 0, 0
     while written < 60_000_000:
         names = [f"t{ledger.transactions + i}" for i in range(1000)]
@@ -223,7 +229,7 @@ def test_the_migrations_make_the_tables_that_the_code_declares(open_ledger, url)
 def test_durability_sets_how_sqlite_syncs(open_ledger, url, durability, level):
     """On the connection that every decision waits for, too."""
     ledger = open_ledger(url, durability)
-    driver = ledger._appender._connection
+    driver = ledger._writer._connection
     assert driver.execute("PRAGMA synchronous").fetchone() == (level,)
     assert driver.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -231,11 +237,11 @@ def test_durability_sets_how_sqlite_syncs(open_ledger, url, durability, level):
 def test_a_ledger_of_before_labels_had_a_place_is_migrated_with_its_labels(open_ledger, url):
     """They are there, without a place; new ones have one, and nobody changes either."""
     path_of(url).parent.mkdir(parents=True)
-    engine = sqlite_connection.open_engine(url)
+    engine = open_engine(url)
     config = AlembicConfig()
     config.set_main_option("script_location", "tollgate.ledger:migrations")
     config.set_main_option("path_separator", "os")
-    with sqlite_connection.writing(engine) as connection:
+    with writing(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
         connection.exec_driver_sql("INSERT INTO labels VALUES (1, 'a', 1, 5, 'chargeback')")
@@ -246,7 +252,7 @@ def test_a_ledger_of_before_labels_had_a_place_is_migrated_with_its_labels(open_
     assert ledger.add_labels([label("a"), label("b")], "me", 9) == ["known", "recorded"]
     assert ledger.old_frauds() == {"a": 5}
     assert [tuple(one) for one in ledger.frauds(0, 2).frauds] == [(2, 5, 2)]
-    with sqlite_connection.writing(ledger.engine) as connection:
+    with writing(ledger.engine) as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0002")
         command.upgrade(config, "head")

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
@@ -86,11 +86,18 @@ def keeps_state() -> bool:
 
 
 def snapshots_of(config: Config, plan: FeaturePlan, key: bytes) -> Snapshots | None:
-    """Return where to save the state of a plan: beside the ledger, if the hash key outlives this process."""
-    ledger = make_url(config.ledger.url).database
-    if ledger is None or not keeps_state():
+    """Return where to save the state of a plan, if the hash key outlives this process.
+
+    Beside the ledger; that of one on PostgreSQL beside the bundles.
+    """
+    url = make_url(config.ledger.url)
+    if url.database is None or not keeps_state():
         return None
-    return Snapshots(Path(f"{ledger}.{plan_digest(plan)[:_DIGEST_DIGITS]}.state"), key)
+    beside = Path(url.database)
+    if not _is_file(url):
+        place = blake2b(repr((url.host, url.port, url.query)).encode(), digest_size=_DIGEST_DIGITS // 2).hexdigest()
+        beside = Path(config.bundles).with_name(f"{url.database}-{place}")
+    return Snapshots(beside.with_name(f"{beside.name}.{plan_digest(plan)[:_DIGEST_DIGITS]}.state"), key)
 
 
 def features_of(config: Config) -> FeaturePlan:
@@ -204,11 +211,15 @@ def policy_now(config: Config, bundle: Bundle, reader: TransactionReader) -> Pol
 
 def controls_now(config: Config) -> tuple[Sequence[ListEntry], bytes | None]:
     """Return the lists and the rules in the ledger of a configuration; none where there is no ledger yet."""
-    ledger = make_url(config.ledger.url).database
-    if ledger is None or not Path(ledger).is_file():
+    url = make_url(config.ledger.url)
+    if _is_file(url) and not Path(url.database or "").is_file():
         return (), None
     with Controls(config.ledger.url) as controls:
         return controls.entries(), controls.rules()
+
+
+def _is_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
 
 
 def rule_set_of(document: bytes | None) -> RuleSet:

@@ -2,10 +2,13 @@
 
 from tollgate.ledger.group import Counts, Group, Shadow
 from tollgate.ledger.labels import Fraud, Frauds, Verdicts
-from tollgate.ledger.ledger import KNOWN_TRANSACTION, History, Ledger, Recorded, Replayed
+from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, Ledger
+from tollgate.ledger.records import History, Recorded, Replayed
+from tollgate.ledger.shared import SharedLedger
 
 __all__ = [
     "KNOWN_TRANSACTION",
+    "LEDGER_MOVED",
     "Counts",
     "Fraud",
     "Frauds",
@@ -15,5 +18,6 @@ __all__ = [
     "Recorded",
     "Replayed",
     "Shadow",
+    "SharedLedger",
     "Verdicts",
 ]

@@ -6,6 +6,7 @@ table is there twice, is read from one place only, and is deleted by the next ru
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,14 @@ from sqlalchemy import Engine, delete, select
 
 from tollgate.duration import DAY_US
 from tollgate.errors import LedgerError
-from tollgate.ledger import archived
+from tollgate.ledger import archived, partitions
 from tollgate.ledger.archived import Kept
-from tollgate.ledger.connection import reading, writing
+from tollgate.ledger.connection import reading, streamed, writing
 from tollgate.ledger.group import Counts
 from tollgate.ledger.ledger import Ledger
 from tollgate.ledger.lock import lock
+from tollgate.ledger.postgres import ARCHIVES
+from tollgate.ledger.session import Session
 from tollgate.ledger.settings import ArchiveMark, archive_mark, set_archive_mark
 from tollgate.ledger.stretches import opened
 from tollgate.ledger.tables import GROUPS
@@ -54,7 +57,7 @@ def archive(ledger: Ledger, before_us: int, folder: Path | None = None, file_row
             not be written; the ledger and the files together still hold everything.
     """
     engine = ledger.engine
-    with lock(engine, ".archive.lock", "archives"):
+    with _alone(engine):
         with reading(engine) as connection:
             mark = archive_mark(connection)
         target = _target(mark, folder)
@@ -83,6 +86,12 @@ class _Run(NamedTuple):
     counts: Counts
 
 
+def _alone(engine: Engine) -> AbstractContextManager[object]:
+    if engine.dialect.name == "postgresql":
+        return Session(engine, ARCHIVES, "archives")
+    return lock(engine, ".archive.lock", "archives")
+
+
 def _target(mark: ArchiveMark, folder: Path | None) -> Path:
     if folder is None and not mark.folder:
         raise LedgerError("no_archive", "expected a folder to archive to, but none was ever named; name one with --to")
@@ -99,8 +108,8 @@ def _next_run(engine: Engine, after: int, before_us: int, file_rows: int) -> _Ru
     groups: list[Kept] = []
     counts, most_us, last = Counts(), 0, after
     query = select(GROUPS).where(GROUPS.c.first > after).order_by(GROUPS.c.first)
-    with reading(engine) as connection:
-        for row in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
+    with reading(engine) as connection, streamed(connection, query, _READ_AHEAD) as rows:
+        for row in rows:
             if row.observed_us >= before_us or row.most_us >= before_us or last - after >= file_rows:
                 break
             if groups and row.observed_us // DAY_US != groups[0].observed_us // DAY_US:
@@ -114,6 +123,8 @@ def _next_run(engine: Engine, after: int, before_us: int, file_rows: int) -> _Ru
 
 def _delete(engine: Engine, last: int) -> None:
     """Delete the groups up to transaction `last`, a few at a time, so that no decision waits for long."""
+    if engine.dialect.name == "postgresql":
+        partitions.drop(engine, last)
     query = select(GROUPS.c.first).where(GROUPS.c.first <= last).order_by(GROUPS.c.first).limit(_DELETED_AT_ONCE)
     while True:
         with reading(engine) as connection:

@@ -1,66 +1,52 @@
-"""The ledger on SQLite: written before a decision is answered, read to recover."""
+"""The ledger: written before a decision is answered, read to recover."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 import numpy as np
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from tollgate.decision import Decision
 from tollgate.errors import LedgerError
 from tollgate.label import Label, LabelResult
 from tollgate.ledger import archived
-from tollgate.ledger.checkpoint import Checkpoints
-from tollgate.ledger.connection import Appender, Durability, check_writable, migrate, open_engine, reading, writing
-from tollgate.ledger.group import Counts, Group, Packed, Shadow, pack
+from tollgate.ledger.connection import dialect, migrate, open_engine, reading, shown_url, streamed, writing
+from tollgate.ledger.durability import Durability
+from tollgate.ledger.group import Counts, Group, Packed, Shadow
 from tollgate.ledger.identities import Hashes, HashIds, Identities, Numbers, hash_ids
 from tollgate.ledger.labels import Frauds, Recording, Verdicts, frauds, old_frauds, record, verdicts
-from tollgate.ledger.lock import lock
+from tollgate.ledger.records import History, Recorded, Replayed, past
+from tollgate.ledger.remainder import without
+from tollgate.ledger.remembered import Remembered
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
-from tollgate.ledger.stretches import bodies, gap, opened, stretches
+from tollgate.ledger.stretches import bodies, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
+from tollgate.ledger.writer import GroupRow, Writer, open_writer, row_of
 
 KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that is recorded
+LEDGER_MOVED = "ledger_moved"  # the code of the error for a ledger that another process has written meanwhile
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
-_SCANNED_GROUPS = 4096  # whose hashes are read at a time
+_READ_AHEAD = 16  # groups in memory at once
+_ATTEMPTS = 5  # to record what is left of a group while others record the rest
 
 _DECISION = msgspec.json.Decoder(Decision)
-
-
-class History(NamedTuple):
-    """A transaction that was not decided here: its id, its times, and its body as JSON with sorted keys."""
-
-    transaction_id: str
-    effective_us: int
-    observed_us: int
-    body: bytes
-
-
-class Replayed(NamedTuple):
-    """A recorded transaction: its id, its body, and its decision, JSON; imported history has no decision."""
-
-    transaction_id: str
-    body: bytes
-    answer: bytes | None
-
-
-class Recorded(NamedTuple):
-    """What the ledger holds of a transaction: body and answer, JSON; one of imported history has no answer."""
-
-    body: bytes
-    answer: bytes | None
 
 
 class Ledger:
     """The durable record. One process writes it at a time.
 
     Not thread-safe but for `replay`, `bodies`, `frauds` and `labels`.
+
+    Attributes:
+        asks: Whether to look for ids is to ask the database, and takes a while.
     """
+
+    asks = False
 
     def __init__(
         self,
@@ -74,7 +60,7 @@ class Ledger:
         """Open the ledger, creating or migrating it where needed.
 
         Args:
-            url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`.
+            url: An SQLAlchemy URL: `sqlite:///path/to/tollgate.db`, `postgresql+psycopg://user@host/database`.
             durability: `fsync` survives a power cut, `os` only the death of the process.
             write: Take the writer's lock; without it the ledger is only read.
             hash_ids: Hashes ids under a key; always the same for one ledger.
@@ -83,41 +69,43 @@ class Ledger:
         Raises:
             LedgerError: It cannot be opened, or another process writes it.
         """
-        self.url = url
         self.engine = open_engine(url, durability)
+        self.url = shown_url(self.engine)
         self._hash_ids = hash_ids
         self._key = b""
         self._mark = ArchiveMark()
-        self._last = self._indexed = 0
-        self._identities: Identities | None = None
+        self._last = 0
+        self._remembered: Remembered | None = None
         self._stale = False
-        self._appender: Appender | None = None
-        self._checkpoints: Checkpoints | None = None
-        self._lock = lock(self.engine, ".lock", "writes") if write else None
+        self._doubtful: tuple[int, int, bytes] | None = None
+        self._writer: Writer | None = None
         try:
             if write:
-                check_writable(self.engine)
+                self._writer = self._open_writer()
                 migrate(self.engine)
                 with writing(self.engine, "open") as connection:
                     hash_key(connection, random_bytes)
-                self._appender = Appender(self.engine, GROUPS)
-                self._checkpoints = Checkpoints(self.engine)
             self.refresh()
             if write:
-                self._index()
+                self._begin()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Close the connections and give up the writer's lock."""
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        if self._appender is not None:
-            self._appender.close()
+        """Close the connections and give up the right to write."""
+        if self._writer is not None:
+            self._writer.close()
         self.engine.dispose()
-        if self._lock is not None:
-            self._lock.close()
+
+    def _open_writer(self) -> Writer:
+        return open_writer(self.engine)
+
+    def _begin(self) -> None:
+        """Do what must be done before the first append, so that none waits for it."""
+        assert self._writer is not None
+        self._writer.make_room(self._last)
+        self._index()
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +125,7 @@ class Ledger:
             newest = connection.execute(_NEWEST).one_or_none()
             self._mark = archive_mark(connection)  # read last: what is marked is deleted after
         self._last = max(self._mark.last, 0 if newest is None else newest.first + newest.count - 1)
-        if self._identities is not None:
+        if self._remembered is not None:
             self._index()
         self._stale = False
         return self._last - before
@@ -149,8 +137,8 @@ class Ledger:
 
     @property
     def index_bytes(self) -> int:
-        """How much memory the index of ids takes at most; 0 where there is none yet."""
-        return 0 if self._identities is None else self._identities.bytes
+        """How much memory the index of ids takes at most; 0 where there is none."""
+        return 0 if self._remembered is None else self._remembered.identities.bytes
 
     @property
     def labels(self) -> int:
@@ -195,14 +183,18 @@ class Ledger:
 
     def _find(self, ids: Sequence[str], hashes: Hashes) -> dict[str, Recorded]:
         if self._stale:
-            self.refresh()
-        numbers = self._index().find(hashes)
+            self._catch_up()
+        numbers = self._candidates(ids, hashes)
         if not numbers.any():
             return {}
         return {
             identifier: Recorded(packed.body(row), packed.answer(row))
             for identifier, _, packed, row in self._verified(ids, hashes, numbers)
         }
+
+    def _candidates(self, _ids: Sequence[str], hashes: Hashes) -> Numbers:
+        """Return the arrival numbers of what may have those ids, int64 (N,); `NOT_THERE` where nothing has."""
+        return self._index().find(hashes)
 
     def append(self, group: Group, hashes: Hashes | None = None) -> None:
         """Record transactions and their decisions, all or none, durably, in this order.
@@ -215,20 +207,80 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded.
         """
-        if self._appender is None or self._checkpoints is None:
-            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        writer = self._writing()
+        if self._stale:
+            self._catch_up()
         if hashes is None:
             hashes = self._new(group.ids)
         else:
-            self._index().check_room(len(hashes))
-        row = _row(group, self._last + 1, hashes)
+            self._check_room(len(hashes))
+        row = row_of(group, self._last + 1, hashes)
+        writer.make_room(self._last + len(group))
         try:
-            self._appender.append(*row)
+            writer.append(row)
         except LedgerError:
-            self._stale = True  # a failure to say that it is durable need not mean that it is not there
+            self._failed(len(group), row)
             raise
         self._number(hashes)
-        self._checkpoints.wrote(len(row[-1]))
+
+    def record(self, group: Group, hashes: Hashes | None = None) -> dict[str, Recorded]:
+        """Record those transactions of a group that are not known, and return what is recorded of the others.
+
+        Args:
+            group: The transactions; none of them comes twice.
+            hashes: Of their ids, from a caller that has looked for them and found none.
+
+        Raises:
+            LedgerError: Nothing was recorded, or it is not known whether it was: then this must be called again,
+                without hashes, before anything else is recorded.
+        """
+        known = {} if hashes is not None else self.find(group.ids)
+        for _ in range(_ATTEMPTS):
+            rest = without(group, known) if known else group
+            if rest is None:
+                return known
+            try:
+                self.append(rest, hashes if rest is group else self.hashes(rest.ids))
+            except LedgerError as error:
+                if error.code != KNOWN_TRANSACTION:
+                    raise
+                known |= self.find(rest.ids)
+            else:
+                return known
+        raise LedgerError(
+            "ledger_failed", f"the ledger {self.url} has ids that it has no transactions for; see its log"
+        )
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        return self._writer
+
+    def _failed(self, count: int, first: GroupRow) -> None:
+        """Take note of what may be there: a failure to say that it is durable need not mean that it is not."""
+        self._stale, self._doubtful = True, (self._last, count, first[-1])
+
+    def _catch_up(self) -> None:
+        """After a failure, look at what is there: all of what was on its way or nothing, else others have written."""
+        before, count, payload = self._doubtful or (self._last, 0, b"")
+        if self._writer is not None:
+            self._writer.hold()
+        self.refresh()
+        self._stale = True  # until it is known what came
+        moved = self._writer is not None and self._last != before
+        if moved and self._last == before + count:
+            with reading(self.engine) as connection:
+                moved = connection.scalar(select(GROUPS.c.payload).where(GROUPS.c.first == before + 1)) != payload
+        if moved:
+            self._remembered = None
+            self._index()
+        self._stale, self._doubtful = False, None
+        if moved:
+            raise LedgerError(
+                LEDGER_MOVED,
+                f"the ledger {self.url} was written by another process while it could not be reached; the feature "
+                "state is rebuilt from it",
+            )
 
     def import_history(self, history: Sequence[History], labels: Sequence[Label], by: str) -> None:
         """Record past transactions that were not decided here, and labels, all or none.
@@ -241,23 +293,25 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded.
         """
+        writer = self._writing()
         ids = [one.transaction_id for one in history]
         hashes = self._new(ids)
-        names = GROUPS.columns.keys()
         rows = []
         for start in range(0, len(history), IMPORT_GROUP):
             part = slice(start, start + IMPORT_GROUP)
-            rows.append(dict(zip(names, _row(_past(history[part]), self._last + 1 + start, hashes[part]), strict=True)))
+            rows.append(row_of(past(history[part]), self._last + 1 + start, hashes[part]))
         numbers = dict(zip(ids, range(self._last + 1, self._last + 1 + len(ids)), strict=True))
         numbers |= self.numbers([one.transaction_id for one in labels if one.transaction_id not in numbers])
         at_us = max((one.observed_us for one in history), default=0)
+        writer.make_room(self._last + len(history))
         try:
             with writing(self.engine) as connection:
                 if rows:
-                    connection.execute(insert(GROUPS), rows)
+                    dialect(self.engine).insert_all(connection, GROUPS, rows)
                 record(connection, labels, numbers, Recording(by, at_us, self._last))
         except LedgerError:
-            self._stale = True
+            if rows:
+                self._failed(len(history), rows[0])
             raise
         self._number(hashes)
 
@@ -272,11 +326,14 @@ class Ledger:
         Raises:
             LedgerError: Nothing was recorded, unless it was the last step that failed to say so.
         """
-        if self._appender is None:
-            raise LedgerError("ledger_read_only", f"the ledger {self.url} was opened to be read only")
+        self._writing()
         numbers = self.numbers([one.transaction_id for one in labels])
         with writing(self.engine) as connection:
-            return record(connection, labels, numbers, Recording(by, at_us, self._last))
+            return record(connection, labels, numbers, Recording(by, at_us, self._newest(connection)))
+
+    def _newest(self, _connection: Connection) -> int:
+        """Return the arrival number of the newest transaction that labels are recorded after."""
+        return self._last
 
     def frauds(self, after: int, last: int) -> Frauds:
         """Return the transactions that first became known as fraud by a label after sequence number `after`.
@@ -320,11 +377,10 @@ class Ledger:
             LedgerError: They could not be read.
         """
         if self._stale:
-            self.refresh()
+            self._catch_up()
         hashes = self.hashes(ids)
-        found = {
-            identifier: number for identifier, number, _, _ in self._verified(ids, hashes, self._index().find(hashes))
-        }
+        candidates = self._candidates(ids, hashes)
+        found = {identifier: number for identifier, number, _, _ in self._verified(ids, hashes, candidates)}
         missing = [one for one in ids if one not in found]
         if missing and self._mark.last:
             found |= archived.numbers(Path(self._mark.folder), missing, self._mark.last)
@@ -353,46 +409,22 @@ class Ledger:
 
     def shadow_scores(self) -> Iterator[tuple[list[str], Shadow]]:
         """Yield ids and a challenger's scores of every group that has some and is not archived, in arrival order."""
-        with reading(self.engine) as connection:
-            query = _PAYLOADS.order_by(GROUPS.c.first)
-            for first, _, payload in connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query):
+        query = _PAYLOADS.order_by(GROUPS.c.first)
+        with reading(self.engine) as connection, streamed(connection, query, _READ_AHEAD) as rows:
+            for first, _, payload in rows:
                 packed = opened(self.engine, first, payload)
                 if packed.shadow is not None:
                     yield [packed.id(row) for row in range(len(packed))], packed.shadow
 
     def _index(self) -> Identities:
         """Return the index, with all that was known at the last refresh."""
-        if self._identities is None:
-            self._indexed = self._mark.last
-            self._identities = Identities(self._last - self._indexed)
-        if self._indexed < self._last:
-            self._identities.check_room(self._last - self._indexed)
-            query = _HASHES.where(GROUPS.c.first > self._indexed, GROUPS.c.first <= self._last)
-            with reading(self.engine) as connection:
-                rows = connection.execution_options(yield_per=_SCANNED_GROUPS).execute(query)
-                for part in rows.partitions():
-                    first = part[0].first
-                    if first != self._indexed + 1:
-                        self._skip_archived(connection, first - 1)
-                    hashes = np.frombuffer(b"".join([row.id_hashes for row in part]), dtype="<u8")
-                    if len(hashes) != part[-1].first + part[-1].count - first:
-                        raise gap(self.engine, first)
-                    self._identities.add(hashes, first)
-                    self._indexed += len(hashes)
-                if self._indexed < self._last:
-                    self._skip_archived(connection, self._last)
-        return self._identities
-
-    def _skip_archived(self, connection: Connection, last: int) -> None:
-        """Go on after transaction `last`: all before must have been archived since the last refresh."""
-        self._mark = archive_mark(connection)
-        if self._mark.last < last:
-            raise gap(self.engine, self._indexed)
-        self._indexed = last
+        if self._remembered is None:
+            self._remembered = Remembered(self.engine, self._mark, self._last)
+        self._mark = self._remembered.catch_up(self._last, self._mark)
+        return self._remembered.identities
 
     def _verified(self, ids: Sequence[str], hashes: Hashes, numbers: Numbers) -> Iterator[tuple[str, int, Packed, int]]:
         """Yield those of N ids whose candidate, or one after it, has that id: its number, group, and row in it."""
-        identities = self._index()
         waiting = [(int(numbers[row]), row, int(hashes[row])) for row in np.flatnonzero(numbers).tolist()]
         with reading(self.engine) as connection:
             while waiting:
@@ -404,10 +436,14 @@ class Ledger:
                     if packed is not None and packed.id(number - first) == ids[row]:
                         yield ids[row], number, packed, number - first
                         continue
-                    after, candidate = identities.next(hashed)
+                    after, candidate = self._next(hashed)
                     if candidate:
                         others.append((candidate, row, after))
                 waiting = others
+
+    def _next(self, hashed: int) -> tuple[int, int]:
+        """Return where to look on for an id whose candidate under a hash was another one, and the candidate there."""
+        return self._index().next(hashed)
 
     def _group_with(self, connection: Connection, number: int) -> tuple[int, Packed | None]:
         """Return the group that transaction `number` is in and its first number; none where it was archived since."""
@@ -424,38 +460,24 @@ class Ledger:
         Raises:
             LedgerError: One is known, comes twice, or there is no room.
         """
-        hashes = self._hash_ids(ids, self._key)
+        hashes = self.hashes(ids)
         known = self._find(ids, hashes)
         if known or len(set(ids)) != len(ids):
             which = next(one for i, one in enumerate(ids) if one in known or one in ids[:i])
             raise LedgerError(KNOWN_TRANSACTION, f"expected new transactions, but {which!r} was recorded before")
-        self._index().check_room(len(ids))
+        self._check_room(len(ids))
         return hashes
+
+    def _check_room(self, count: int) -> None:
+        self._index().check_room(count)
 
     def _number(self, hashes: Hashes) -> None:
         """Take what is durable now into the index."""
-        self._index().add(hashes, self._last + 1)
+        assert self._remembered is not None
+        self._remembered.add(hashes, self._last + 1)
         self._last += len(hashes)
-        self._indexed = self._last
 
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
-_HASHES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.id_hashes).order_by(GROUPS.c.first)
 _PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)
-
-
-def _row(group: Group, first: int, hashes: Hashes) -> tuple[*tuple[object, ...], bytes]:
-    """Return a group as a row of the table, its columns in their order."""
-    times = group.effective_us
-    return (
-        first, len(group), group.observed_us, int(times.min()), int(times.max()), group.bundle, *group.counts,
-        hashes.astype("<u8", copy=False).tobytes(), pack(group),
-    )  # fmt: skip
-
-
-def _past(history: Sequence[History]) -> Group:
-    effective_us = np.array([one.effective_us for one in history], dtype=np.int64)
-    observed_us = max(one.observed_us for one in history)
-    ids, bodies = [one.transaction_id for one in history], [one.body for one in history]
-    return Group(ids, effective_us, bodies, [], None, observed_us, None)

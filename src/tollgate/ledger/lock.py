@@ -9,7 +9,7 @@ from typing import IO
 from sqlalchemy import Engine
 
 from tollgate.errors import LedgerError
-from tollgate.ledger.connection import failure
+from tollgate.ledger.connection import failure, shown_url
 
 
 def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
@@ -34,6 +34,7 @@ def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
     except OSError:
         held.close()
         raise LedgerError(
-            "ledger_in_use", f"another process {doing} the ledger {engine.url}; stop it first, or use another ledger"
+            "ledger_in_use",
+            f"another process {doing} the ledger {shown_url(engine)}; stop it first, or use another ledger",
         ) from None
     return held

@@ -11,7 +11,7 @@ from tollgate.ledger.group import NO_DECISIONS, Counts
 from tollgate.ledger.identities import HASH_KEY_BYTES
 from tollgate.ledger.tables import SETTINGS
 
-_HASH_KEY, _ARCHIVE = "id_hash_key", "archive"
+_HASH_KEY, ARCHIVE = "id_hash_key", "archive"
 
 
 class ArchiveMark(msgspec.Struct, frozen=True):
@@ -43,13 +43,17 @@ def hash_key(connection: Connection, random_bytes: Callable[[int], bytes] | None
 
 def archive_mark(connection: Connection) -> ArchiveMark:
     """Return how far the ledger is archived."""
-    value = _read(connection, _ARCHIVE)
+    return read_mark(_read(connection, ARCHIVE))
+
+
+def read_mark(value: bytes | None) -> ArchiveMark:
+    """Return what is recorded under `ARCHIVE`; None stands for nothing."""
     return ArchiveMark() if value is None else msgspec.json.decode(value, type=ArchiveMark)
 
 
 def set_archive_mark(connection: Connection, mark: ArchiveMark) -> None:
     """Record how far the ledger is archived."""
-    _write(connection, _ARCHIVE, msgspec.json.encode(mark))
+    _write(connection, ARCHIVE, msgspec.json.encode(mark))
 
 
 def _read(connection: Connection, key: str) -> bytes | None:

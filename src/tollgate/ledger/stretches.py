@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select
 from tollgate.errors import LedgerError
 from tollgate.ledger import archived
 from tollgate.ledger.archived import Stretch
-from tollgate.ledger.connection import reading
+from tollgate.ledger.connection import reading, shown_url, streamed
 from tollgate.ledger.group import Packed
 from tollgate.ledger.settings import archive_mark
 from tollgate.ledger.tables import GROUPS
@@ -53,8 +53,8 @@ def _table_part(engine: Engine, position: int) -> list[Stretch]:
     query = _PAYLOADS.where(GROUPS.c.first >= func.coalesce(begin, 0)).order_by(GROUPS.c.first)
     part: list[Stretch] = []
     at = position
-    with reading(engine) as connection:
-        for first, count, payload in connection.execution_options(yield_per=_READ_AHEAD).execute(query):
+    with reading(engine) as connection, streamed(connection, query, _READ_AHEAD) as rows:
+        for first, count, payload in rows:
             if at - position >= REPLAY_ROWS or first > at + 1:
                 break
             if first + count - 1 > at:
@@ -99,7 +99,7 @@ def opened(engine: Engine, first: int, payload: bytes) -> Packed:
     except ValueError as error:
         raise LedgerError(
             "ledger_failed",
-            f"the ledger {engine.url} is damaged at transaction {first}: {error}; restore it from a copy",
+            f"the ledger {shown_url(engine)} is damaged at transaction {first}: {error}; restore it from a copy",
         ) from error
 
 
@@ -118,6 +118,6 @@ def gap(engine: Engine, position: int) -> LedgerError:
     """Return the error that says that what follows `position` is missing."""
     return LedgerError(
         "ledger_failed",
-        f"the ledger {engine.url} is damaged: expected transaction {position + 1} after {position}, but it is not "
-        "there; restore it from a copy",
+        f"the ledger {shown_url(engine)} is damaged: expected transaction {position + 1} after {position}, but it is "
+        "not there; restore it from a copy",
     )

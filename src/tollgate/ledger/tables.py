@@ -36,6 +36,7 @@ GROUPS = Table(
     Column("degraded", Integer, nullable=False),  # of those, made without the model
     Column("id_hashes", LargeBinary, nullable=False),  # uint64, little-endian, under the key in `settings`
     Column("payload", LargeBinary, nullable=False),  # see `group`
+    postgresql_partition_by="RANGE (first)",  # see `partitions`
 )
 
 LABELS = Table(

@@ -88,6 +88,8 @@ PUBLIC: dict[int, Status] = {
             "stopping": "The server is finishing what it has.",
             "too_many_connections": "Too many connections are open.",
             "ledger_failed": "The ledger cannot be written.",
+            "ledger_in_use": "The connection to the ledger was lost, and another process writes it now.",
+            "ledger_moved": "Another process wrote the ledger meanwhile; the feature state is rebuilt.",
             "state_full": "The feature state has no memory left.",
         },
         retry=True,

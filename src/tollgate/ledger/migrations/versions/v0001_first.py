@@ -27,7 +27,11 @@ def upgrade() -> None:
         sa.Column("degraded", sa.Integer, nullable=False),
         sa.Column("id_hashes", sa.LargeBinary, nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
+        postgresql_partition_by="RANGE (first)",
     )
+    if op.get_bind().dialect.name == "postgresql":
+        # A decision does not wait for a compression, and a scan of hashes touches no payload.
+        op.execute("ALTER TABLE groups ALTER payload SET STORAGE EXTERNAL, ALTER id_hashes SET STORAGE MAIN")
     op.create_table(
         "labels",
         sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),

@@ -12,7 +12,7 @@ _SEQ = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 
 def upgrade() -> None:
-    """Create the four tables; SQLite then refuses to change or delete a row of the audit trail."""
+    """Create the four tables; the database then refuses to change or delete a row of the audit trail."""
     op.create_table(
         "audit",
         sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
@@ -55,9 +55,20 @@ def upgrade() -> None:
                 f"CREATE TRIGGER audit_no_{verb.lower()} BEFORE {verb} ON audit "
                 "BEGIN SELECT RAISE(ABORT, 'the audit trail is only ever added to'); END"
             )
+    else:
+        op.execute(
+            "CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'the audit trail is only ever added to'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()"
+        )
 
 
 def downgrade() -> None:
     """Drop the four tables."""
     for table in ("rule_sets", "list_entries", "api_keys", "audit"):
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION audit_refuse")
