@@ -128,7 +128,7 @@ def imported_per_s(url: str) -> float:
         chunks = [_past(start, 20_000) for start in range(0, IMPORTED, 20_000)]
         begun = time.perf_counter()
         for chunk in chunks:
-            ledger.import_history(chunk, [])
+            ledger.import_history(chunk, [], "benchmark")
         return IMPORTED / (time.perf_counter() - begun)
 
 

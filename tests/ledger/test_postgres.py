@@ -166,7 +166,7 @@ def test_an_import_whose_acknowledgement_was_lost_is_found(open_ledger, proxy):
     label = Label("a", is_fraud=True, available_us=1, source=LabelSource.ANALYST)
     proxy.cut_at = b"COMMIT"
     with pytest.raises(LedgerError, match="cannot be reached"):
-        ledger.import_history(past("a", "b"), [label])
+        ledger.import_history(past("a", "b"), [label], "me")
     assert ledger.find(["a", "b"]).keys() == {"a", "b"}
     assert (ledger.transactions, ledger.labels) == (2, 1)
 

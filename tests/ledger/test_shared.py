@@ -69,7 +69,7 @@ def test_a_group_is_appended_whole_or_not_at_all(shared):
 def test_one_writer_and_several_keep_each_other_out(open_ledger, url, shared):
     """Who has seen all that was decided may not write beside who has not."""
     alone = open_ledger(url)
-    alone.import_history(past("h"), [])
+    alone.import_history(past("h"), [], "me")
     alone.append(group("a"))
     with pytest.raises(LedgerError, match="another process writes"):
         shared()
@@ -80,7 +80,7 @@ def test_one_writer_and_several_keep_each_other_out(open_ledger, url, shared):
     with pytest.raises(LedgerError, match="another process writes"):
         open_ledger(url)
     with pytest.raises(LedgerError, match="import before"):
-        one.import_history(past("i"), [])
+        one.import_history(past("i"), [], "me")
     one.close()
     two.close()
     alone = open_ledger(url)
