@@ -1,0 +1,108 @@
+"""What goes over the wire: calls of one length, made for a whole batch at once as rows of bytes.
+
+A client library packs one command after the other in Python, which costs more than the server needs to run it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tollgate.features.shared.library import Library
+
+SLOTS = 16_384  # of a cluster
+_CRC_POLYNOMIAL = 0x1021  # CRC-16/XMODEM, by which a cluster places its keys
+_KEY_DIGITS = 16
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+
+class Calls(NamedTuple):
+    """M calls, to be answered one by one.
+
+    Attributes:
+        slots: Of the key of each, int64 (M,).
+        rows: Each as the server reads it, uint8 (M, L).
+    """
+
+    slots: Ints
+    rows: Bytes
+
+
+class Caller:
+    """Makes the calls of one function for the entities of one table."""
+
+    def __init__(self, library: Library, function: str, place: int) -> None:
+        """Prepare what all calls share.
+
+        Args:
+            library: Where the function is.
+            function: `observe` or `learn`.
+            place: Of the table in the library, from 0.
+        """
+        key_start = f"{library.name}:{{"
+        words = library.tables[place].sent_words
+        before = command_head("FCALL", f"{library.name}_{function}", "1", length=6)
+        before += f"${len(key_start) + _KEY_DIGITS + 1}\r\n{key_start}".encode()
+        between = b"}\r\n" + bulk(str(place + 1).encode()) + f"${8 * words}\r\n".encode()
+        template = before + bytes(_KEY_DIGITS) + between + bytes(8 * words) + b"\r\n"
+        self._template = np.frombuffer(template, dtype=np.uint8)
+        self._key = slice(len(before), len(before) + _KEY_DIGITS)
+        start = len(before) + _KEY_DIGITS + len(between)
+        self._words = slice(start, start + 8 * words)
+
+    def calls(self, keys: NDArray[np.uint64], sent: NDArray[np.float64]) -> Calls:
+        """Return the calls for M entities, uint64 (M,), and what each is told, float64 (M, W)."""
+        rows = np.repeat(self._template[None], len(keys), axis=0)
+        digits = _hex(keys)
+        rows[:, self._key] = digits
+        rows[:, self._words] = np.ascontiguousarray(sent, dtype="<f8").view(np.uint8)
+        return Calls(_crc(digits) % SLOTS, rows)
+
+
+def one_call(slot_of: bytes, *words: bytes) -> Calls:
+    """Return a single call of a command; `slot_of` is the hash tag of its key."""
+    text = command_head(length=len(words)) + b"".join(bulk(word) for word in words)
+    digits = np.frombuffer(slot_of, dtype=np.uint8)[None]
+    return Calls(_crc(digits) % SLOTS, np.frombuffer(text, dtype=np.uint8)[None])
+
+
+def command_head(*words: str, length: int) -> bytes:
+    """Return the beginning of a command of that many words, with its first ones."""
+    return f"*{length}\r\n".encode() + b"".join(bulk(word.encode()) for word in words)
+
+
+def bulk(word: bytes) -> bytes:
+    """Return one word of a command."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
+def _hex(keys: NDArray[np.uint64]) -> Bytes:
+    shifts = np.arange(4 * (_KEY_DIGITS - 1), -1, -4, dtype=np.uint64)
+    nibbles = (keys[:, None] >> shifts & np.uint64(15)).astype(np.uint8)
+    digits: Bytes = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[nibbles]
+    return digits
+
+
+def _crc_table() -> Ints:
+    table = []
+    for byte in range(256):
+        crc = byte << 8
+        for _ in range(8):
+            crc = ((crc << 1) ^ _CRC_POLYNOMIAL if crc & 0x8000 else crc << 1) & 0xFFFF
+        table.append(crc)
+    return np.array(table, dtype=np.int64)
+
+
+_CRC = _crc_table()
+
+
+def _crc(texts: Bytes) -> Ints:
+    """Return the CRC-16 of M texts of one length, uint8 (M, L)."""
+    crc = np.zeros(len(texts), dtype=np.int64)
+    for column in texts.T:
+        crc = (crc << 8 & 0xFFFF) ^ _CRC[(crc >> 8) ^ column]
+    return crc

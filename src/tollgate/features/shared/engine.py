@@ -1,0 +1,358 @@
+"""The feature engine whose histories lie on Valkey or Redis, for as many replicas as there are."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tollgate.duration import HOUR_US
+from tollgate.errors import StateError
+from tollgate.features import layout
+from tollgate.features.declaration import nodes
+from tollgate.features.kernel import ABSENT
+from tollgate.features.layout import NO_TIME
+from tollgate.features.plan import FeaturePlan
+from tollgate.features.shared import rows
+from tollgate.features.shared.calls import Caller, Calls, one_call
+from tollgate.features.shared.library import Library, SharedTable, library_of
+from tollgate.features.shared.servers import Address, Servers
+from tollgate.hashing import HashKey, text_hashes
+from tollgate.transaction import Batch
+
+LOG = logging.getLogger(__name__)
+
+MAX_BEHIND = 100_000  # transactions that wait, in order, for a server that does not answer
+REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction that comes again is recognised
+REST_S = 0.25  # how long a server that did not answer is left alone
+ROUND_TRIP_ROWS = 256  # transactions a round trip
+CATCH_UP_ROWS = 1024  # transactions that waited and are applied with one batch: nobody waits for all of them
+_IDS = HashKey.raw(b"tollgate repeats")
+_HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+Keys = NDArray[np.uint64]
+
+
+class _Work(NamedTuple):
+    """What is to be applied, in order: transactions, or labels where there is no batch."""
+
+    batch: Batch | None
+    keys: Keys  # (E, n)
+    time_us: Times  # (n,)
+    clocks: Times  # (n,): the newest time that was seen at each
+    ids: Keys  # (n,)
+
+
+class SharedEngine:
+    """Has the methods of `FeatureEngine`, and the same bits. Not thread-safe: one thread observes.
+
+    A transaction that cannot be applied waits and is applied later, in order. Until then features that read history
+    are missing, and `lacked` says so.
+    """
+
+    def __init__(
+        self,
+        plan: FeaturePlan,
+        address: Address,
+        writer: str,
+        clock_s: Callable[[], float],
+        *,
+        repeat_us: int = REPEAT_US,
+        max_behind: int = MAX_BEHIND,
+    ) -> None:
+        """Make an engine; nothing is connected to yet.
+
+        Args:
+            plan: What to compute.
+            address: Where the state is.
+            writer: Name of this replica among those that share the state; always the same for one ledger.
+            clock_s: A clock that runs on, in seconds: `time.monotonic`.
+            repeat_us: For how long, by the time of its entity, a transaction that comes again is recognised.
+            max_behind: The most transactions that wait for a server that does not answer.
+
+        Raises:
+            ConfigError: The address is not one.
+        """
+        self.plan = plan
+        self.observed = 0
+        self.late = 0
+        self._writer = writer.encode()
+        self._clock_s = clock_s
+        self._max_behind = max_behind
+        self._library = library_of(plan, repeat_us)
+        self._servers = Servers(address, self._library)
+        self._callers = [self._caller("observe", place) for place in range(len(self._library.tables))]
+        self._teachers = {
+            place: self._caller("learn", place) for place, table in enumerate(self._library.tables) if table.learns
+        }
+        self._words = _read_as_sums(plan).pack()
+        self._stateful = np.array([_reads_history(feature) for feature in plan.features])
+        self._clock_us = int(NO_TIME)
+        self._waiting: deque[_Work] = deque()
+        self._behind = 0
+        self._rest_until_s = -np.inf
+        self._lost = self._lacked = False
+        record = max((int(words) for words in plan.program.state.tables[:, layout.RECORD_WORDS]), default=1)
+        self._record, self._sample = np.zeros(record, dtype=np.int64), np.zeros(layout.MAX_LAG)
+
+    @property
+    def library(self) -> Library:
+        """What runs on the servers."""
+        return self._library
+
+    @property
+    def clock_us(self) -> int:
+        """The newest time that was seen by this engine, or by any other when it last heard of them."""
+        return self._clock_us
+
+    @property
+    def behind(self) -> int:
+        """How many transactions wait to be applied."""
+        return self._behind
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the servers are left alone, since they did not answer."""
+        return self._clock_s() < self._rest_until_s
+
+    entities = 0  # those of a shared state are the server's to count
+    state_bytes = 0
+
+    def resume(self) -> int:
+        """Take up where this writer left off; return how many transactions of it are applied.
+
+        Raises:
+            StateError: The servers do not answer.
+        """
+        key, tag = self._progress_key()
+        fields = (b"clock", b"position:" + self._writer)
+        (found,) = self._servers.exchange([one_call(tag, b"HMGET", key, *fields)])
+        clock, position = found[0]
+        self._clock_us = int(NO_TIME) if clock is None else int(clock)
+        self.observed = 0 if position is None else int(position)
+        return self.observed
+
+    def rewind(self, position: int) -> None:
+        """Go on from an earlier position: what is applied again is recognised."""
+        self.observed = position
+
+    def lacked(self) -> tuple[str, ...]:
+        """Return the features that were missing since this was asked last, because the servers did not answer."""
+        lacked, self._lacked = self._lacked, False
+        return tuple(name for name, reads in zip(self.plan.names, self._stateful, strict=True) if lacked and reads)
+
+    def observe(self, batch: Batch) -> Floats:
+        """Compute the features of N transactions in arrival order, each before it is applied itself.
+
+        Args:
+            batch: Transactions that were not observed before; one that was gets the features of then.
+
+        Returns:
+            float64 (N, F); NaN is missing. See `lacked`.
+        """
+        if not len(batch):
+            return np.empty((0, len(self.plan.features)))
+        clocks = np.maximum.accumulate(np.maximum(batch.time_us, self._clock_us))
+        self._clock_us = int(clocks[-1])
+        ids = text_hashes(batch.ids, _IDS)
+        parts = [slice(start, start + ROUND_TRIP_ROWS) for start in range(0, len(batch), ROUND_TRIP_ROWS)]
+        works = [
+            _Work(one, one.keys, one.time_us, clocks[part], ids[part])
+            for part in parts
+            for one in (batch if len(parts) == 1 else batch.take(part),)
+        ]
+        features = self._apply(works)
+        if len(features) < len(works):
+            self._lacked = True
+            return self._without(batch)
+        return np.concatenate(features) if len(features) > 1 else features[0]
+
+    def learn(self, keys: Keys, available_us: Times) -> None:
+        """Apply labels of fraud, in order of arrival; one that was applied before moves nothing.
+
+        Args:
+            keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`.
+            available_us: When each became known, int64 (L,).
+        """
+        if self._teachers and len(available_us):
+            clocks = np.full(len(available_us), self._clock_us)
+            self._apply([_Work(None, keys, available_us, clocks, _label_ids(keys, available_us))])
+
+    def settle(self) -> None:
+        """Apply all that waits, however long it takes.
+
+        Raises:
+            StateError: The servers do not answer, or did not for so long that not all could wait.
+        """
+        self._rest_until_s = -np.inf
+        while self._waiting:
+            before = self._behind
+            self._apply([])
+            if self._behind == before and self._waiting:
+                raise StateError("state_unavailable", "the shared feature state does not answer; see the log")
+        if self._lost:
+            raise StateError("state_behind", "the shared feature state lacks transactions of the ledger; start again")
+        if self.observed:
+            self._servers.exchange([self._progress()])
+
+    def close(self) -> None:
+        """Say how far this writer has come, where the servers answer, and leave them."""
+        if not self._waiting and not self._lost and self.observed and not self.is_open:
+            try:
+                self._servers.exchange([self._progress()])
+            except StateError as error:
+                LOG.warning("%s: %s", error.code, error.message)
+        self._servers.close()
+
+    def _caller(self, function: str, place: int) -> Caller:
+        return Caller(self._library, function, place)
+
+    def _apply(self, works: Sequence[_Work]) -> list[Floats]:
+        """Apply what waits and then `works`; return the features of those of `works` that were reached."""
+        if self._lost:
+            return []
+        self._waiting.extend(works)
+        self._behind += sum(len(work.time_us) for work in works)
+        budget = CATCH_UP_ROWS + sum(len(work.time_us) for work in works)
+        features: list[Floats] = []
+        try:
+            while self._waiting and budget > 0 and not self.is_open:
+                work = self._waiting[0]
+                found = self._ask(work) if work.batch is not None else self._teach(work)
+                self._waiting.popleft()
+                budget -= len(work.time_us)
+                self._behind -= len(work.time_us)
+                if len(self._waiting) < len(works):
+                    features.append(found)
+        except StateError as error:
+            self._rest_until_s = self._clock_s() + REST_S
+            LOG.warning("deciding without histories", extra={"code": error.code, "why": error.message})
+        if self._behind > self._max_behind:
+            LOG.error(
+                "more than %d transactions wait for the shared feature state: from now on histories are missing until "
+                "this process is started again and takes them from the ledger", self._max_behind,
+            )  # fmt: skip
+            self._lost = True
+            self._waiting.clear()
+            self._behind = 0
+        return features
+
+    def _ask(self, work: _Work) -> Floats:
+        assert work.batch is not None
+        regs = self._registers(work.batch)
+        found, asked, status = [], [self._progress(work)], []
+        for table, caller in zip(self._library.tables, self._callers, strict=True):
+            keys, calls = self._calls(table, caller, work, regs)
+            found.append(keys)
+            asked.append(calls)
+        told, *answers = self._servers.exchange(asked)
+        late = 0
+        for table, keys, answer in zip(self._library.tables, found, answers, strict=True):
+            status, words = _unpacked(table, keys, answer)
+            moved = rows.take(
+                self._words, table.number, table.words, table.kinds, status, words, work.time_us, regs, self._record,
+                self._sample,
+            )  # fmt: skip
+            late += 0 if table.learns else moved
+        self.late += late
+        self.observed += len(work.batch)
+        self._clock_us = max(self._clock_us, int(told[0]))
+        out = np.empty((len(work.batch), len(self.plan.features)))
+        rows.end(self._words, regs, out)
+        return out
+
+    def _teach(self, work: _Work) -> Floats:
+        regs = np.zeros((self.plan.program.registers, len(work.time_us)))
+        tables = self._library.tables
+        self._servers.exchange(
+            [self._calls(tables[place], caller, work, regs)[1] for place, caller in self._teachers.items()]
+        )
+        return np.empty((0, len(self.plan.features)))
+
+    def _calls(self, table: SharedTable, caller: Caller, work: _Work, regs: Floats) -> tuple[Keys, Calls]:
+        """Return the entity of each transaction in a table, uint64 (n,), 0 for none, and the calls for the others."""
+        count = len(work.time_us)
+        keys, sent = np.empty(count, dtype=np.uint64), np.empty((count, table.sent_words))
+        sent[:, 0], sent[:, 1] = work.ids >> _HALF_BITS, work.ids & _HALF
+        rows.ask(self._words, table.number, table.inputs, work.keys, work.time_us, work.clocks, regs, keys, sent)
+        there = keys != 0
+        return keys, caller.calls(keys[there], sent[there]) if not there.all() else caller.calls(keys, sent)
+
+    def _progress_key(self) -> tuple[bytes, bytes]:
+        tag = b"state"
+        return f"{self._library.name}:{{state}}".encode(), tag
+
+    def _progress(self, work: _Work | None = None) -> Calls:
+        """Return the call that says how far this writer is known to have come: what it is about to send is not."""
+        key, tag = self._progress_key()
+        clock = self._clock_us if work is None else int(work.clocks[-1])
+        return one_call(
+            tag, b"FCALL", f"{self._library.name}_progress".encode(), b"1", key, b"%d" % clock, self._writer,
+            b"%d" % self.observed,
+        )  # fmt: skip
+
+    def _registers(self, batch: Batch) -> Floats:
+        regs = np.zeros((self.plan.program.registers, len(batch)))
+        for register, value in self.plan.program.constants:
+            regs[register] = value
+        rows.begin(self._words, batch.time_us, batch.keys, batch.values, regs)
+        return regs
+
+    def _without(self, batch: Batch) -> Floats:
+        """Return the features of the transactions alone; all others are missing."""
+        regs = self._registers(batch)
+        out = np.empty((len(batch), len(self.plan.features)))
+        rows.end(self._words, regs, out)
+        out[:, self._stateful] = np.nan
+        return out
+
+
+def _unpacked(table: SharedTable, keys: Keys, answers: list[Any]) -> tuple[Times, Floats]:
+    """Return how each transaction was answered, as `rows.take` has it, and the answers as words."""
+    status = (keys != 0).astype(np.int64)
+    words = np.zeros((len(keys), table.answer_words))
+    there = np.flatnonzero(status)
+    if table.learns:  # of an entity without labels nothing is kept
+        known = np.array([bool(one) for one in answers], dtype=np.bool_)
+        status[there[~known]] = ABSENT
+        there = there[known]
+    packed = np.frombuffer(b"".join(answers), dtype="<f8")
+    if len(packed) != len(there) * table.answer_words:
+        raise StateError(
+            "bad_state",
+            f"expected {len(there)} answers of {table.answer_words} words from the shared feature state, but got "
+            f"{len(packed)} words",
+        )
+    words[there] = packed.reshape(len(there), table.answer_words)
+    return status, words
+
+
+def _read_as_sums(plan: FeaturePlan) -> Any:
+    """Return the program with extrema read as sums are: the server answers the value, not where it lies."""
+    state = plan.program.state
+    outputs = state.outputs.copy()
+    kinds = outputs[:, layout.O_KIND]
+    kinds[kinds == layout.OUT_EXTREMUM] = layout.OUT_SUM
+    return plan.program._replace(state=state._replace(outputs=outputs))
+
+
+def _reads_history(feature: Any) -> bool:
+    return any("entity" in one.param for one in nodes(feature))
+
+
+def _label_ids(keys: Keys, available_us: Times) -> Keys:
+    """Return ids of labels, uint64 (L,): the same where a label is sent again, different for labels that look alike."""
+    seen: Counter[bytes] = Counter()
+    ids = []
+    for column, time_us in zip(keys.T, available_us.tolist(), strict=True):
+        label = column.tobytes() + int(time_us).to_bytes(8, "little", signed=True)
+        seen[label] += 1
+        ids.append(int.from_bytes(blake2b(label + b"%d" % seen[label], digest_size=8).digest(), "little"))
+    return np.array(ids, dtype=np.uint64)

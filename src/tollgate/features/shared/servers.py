@@ -1,0 +1,189 @@
+"""The connections to Valkey or Redis: one server, or the primaries of a cluster; all calls of a batch in one round trip."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import numpy as np
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tollgate.errors import ConfigError, StateError
+from tollgate.features.shared.calls import SLOTS, Calls, command_head
+from tollgate.features.shared.library import Library
+
+LOG = logging.getLogger(__name__)
+
+_REFUSALS = (redis.RedisError, OSError)
+_SAFE_POLICY = "noeviction"  # any other forgets entities, and with them what was counted
+_MS_PER_S = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the state is.
+
+    Attributes:
+        urls: redis:// or rediss:// of the server, or of some servers of a cluster.
+        cluster: Whether it is a cluster.
+        password: None for none.
+        timeout_s: What connecting, and each answer, may take.
+        replicas: How many replicas must have a batch before it counts as applied.
+    """
+
+    urls: tuple[str, ...]
+    cluster: bool = False
+    password: str | None = None
+    timeout_s: float = 0.02
+    replicas: int = 0
+
+
+class Servers:
+    """Sends calls and returns their answers. Not thread-safe."""
+
+    def __init__(self, address: Address, library: Library) -> None:
+        """Remember where to connect to; that happens with the first exchange.
+
+        Raises:
+            ConfigError: The address is not one.
+        """
+        if not address.urls or (len(address.urls) > 1 and not address.cluster):
+            raise ConfigError(
+                "bad_config",
+                f"[features.redis] urls: expected one server, or some of a cluster with cluster = true, but got "
+                f"{len(address.urls)}",
+            )
+        self._address = address
+        self._library = library
+        self._nodes: list[Any] = []
+        self._node_of = np.zeros(SLOTS, dtype=np.int64)
+        self._wait = b""
+        if address.replicas:
+            words = ("WAIT", str(address.replicas), str(max(int(address.timeout_s * _MS_PER_S), 1)))
+            self._wait = command_head(*words, length=len(words))
+
+    def close(self) -> None:
+        """Drop all connections; the next exchange makes new ones."""
+        nodes, self._nodes = self._nodes, []
+        for node in nodes:
+            node.disconnect()
+
+    def exchange(self, asked: Sequence[Calls]) -> list[list[Any]]:
+        """Return the answers to several lots of calls, each lot's in its order.
+
+        What a lost connection, a failover or a new server leaves undone is tried once more: the functions recognise a
+        call that was done already.
+
+        Raises:
+            StateError: Some were not answered; any of them may have been done.
+        """
+        kept = bool(self._nodes)  # a connection that was idle may be gone, and a cluster's slots may have moved
+        try:
+            return self._exchange(asked)
+        except redis.TimeoutError as error:
+            self._give_up(error)
+        except _REFUSALS as error:
+            self.close()
+            if not kept:
+                self._give_up(error)
+        try:
+            return self._exchange(asked)
+        except _REFUSALS as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        self.close()
+        raise StateError("state_unavailable", f"the shared feature state gave no answer: {error}") from error
+
+    def _exchange(self, asked: Sequence[Calls]) -> list[list[Any]]:
+        if not self._nodes:
+            self._connect()
+        answers: list[list[Any]] = [[None] * len(calls.rows) for calls in asked]
+        expected = []
+        for number, node in enumerate(self._nodes):
+            places = [np.flatnonzero(self._node_of[calls.slots] == number) for calls in asked]
+            if not any(len(one) for one in places):
+                continue
+            lots = [calls.rows[one].tobytes() for calls, one in zip(asked, places, strict=True)]
+            node.send_packed_command([b"".join([*lots, self._wait])], check_health=False)
+            expected.append((node, places))
+        for node, places in expected:
+            for lot, rows in enumerate(places):
+                for row in rows.tolist():
+                    answers[lot][row] = node.read_response()
+            if self._wait and (reached := node.read_response()) < self._address.replicas:
+                raise redis.ResponseError(
+                    f"expected {self._address.replicas} replicas to have the batch, but {reached} have it"
+                )
+        return answers
+
+    def _connect(self) -> None:
+        """Connect to the primaries, and load the functions that they do not have yet."""
+        error: Exception | None = None
+        for url in self._address.urls:
+            try:
+                first = self._connection(url)
+                break
+            except _REFUSALS as refusal:
+                error = refusal
+        else:
+            assert error is not None
+            raise error
+        self._nodes = [first]
+        self._node_of[:] = 0
+        if self._address.cluster:
+            self._find_primaries(first)
+        for node in self._nodes:
+            self._prepare(node)
+
+    def _connection(self, url: str) -> Any:
+        timeout_s = self._address.timeout_s
+        pool: Any = redis.ConnectionPool.from_url(
+            url, password=self._address.password, socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0), protocol=2,
+        )  # fmt: skip
+        connection = pool.make_connection()
+        connection.connect()
+        return connection
+
+    def _find_primaries(self, first: Any) -> None:
+        url = urlsplit(self._address.urls[0])
+        known: dict[tuple[str, int], int] = {}
+        self._node_of[:] = -1
+        nodes = []
+        for start, stop, primary, *_ in _asked(first, "CLUSTER", "SLOTS"):
+            host, port = primary[0].decode() if primary[0] else first.host, int(primary[1])
+            if (host, port) not in known:
+                known[host, port] = len(nodes)
+                host = f"[{host}]" if ":" in host else host
+                nodes.append(self._connection(f"{url.scheme}://{host}:{port}"))
+            self._node_of[start : stop + 1] = known[primary[0].decode() if primary[0] else first.host, port]
+        first.disconnect()
+        self._nodes = nodes
+        if (self._node_of < 0).any():
+            raise redis.ClusterDownError("expected a primary for every slot of the cluster")
+
+    def _prepare(self, node: Any) -> None:
+        try:
+            _asked(node, "FUNCTION", "LOAD", self._library.code)
+        except redis.ResponseError as error:
+            if "already exists" not in str(error):
+                raise
+        memory = dict(
+            line.split(":", 1) for line in _asked(node, "INFO", "memory").decode().splitlines() if ":" in line
+        )
+        if memory.get("maxmemory", "0") != "0" and memory.get("maxmemory_policy") != _SAFE_POLICY:
+            raise redis.ResponseError(
+                f"expected maxmemory-policy {_SAFE_POLICY}, but got {memory.get('maxmemory_policy')}: a server that "
+                "evicts forgets what was counted"
+            )
+
+
+def _asked(node: Any, *words: str) -> Any:
+    node.send_command(*words)
+    return node.read_response()
