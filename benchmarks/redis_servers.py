@@ -88,8 +88,9 @@ class Cluster:
     def __init__(self, folder: Path, primaries: int = 3) -> None:
         """Start it and wait until every slot is served and every replica follows."""
         options = (
-            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor",
-            "0", "--repl-diskless-sync-delay", "0", "--cluster-require-full-coverage", "no",
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS),
+            "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
+            "--cluster-require-full-coverage", "no",
         )  # fmt: skip
         self.servers = [Server(folder / str(number), *options) for number in range(2 * primaries)]
         self.primaries = self.servers[:primaries]

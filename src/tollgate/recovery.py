@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 
 from tollgate.errors import SnapshotError
-from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
+from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan, RemoteEngine
+from tollgate.features.arrivals import Waiting
+from tollgate.features.port import transaction_hashes
 from tollgate.features.snapshot import restore, save
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
@@ -34,7 +36,12 @@ class Recovery:
     """Brings a new engine to where the ledger is. What a snapshot lacks or gets wrong, the ledger has."""
 
     def __init__(
-        self, plan: FeaturePlan, reader: TransactionReader, ledger: Ledger, snapshots: Snapshots | None = None
+        self,
+        plan: FeaturePlan,
+        reader: TransactionReader,
+        ledger: Ledger,
+        snapshots: Snapshots | None = None,
+        remote: Callable[[FeaturePlan], RemoteEngine] | None = None,
     ) -> None:
         """Say what to recover.
 
@@ -43,19 +50,27 @@ class Recovery:
             reader: Reads recorded transactions back.
             ledger: What was recorded.
             snapshots: Where to save the state; without it the ledger is always replayed from its beginning.
+            remote: Makes an engine whose state outlives this process; then there is nothing to save.
         """
         self._plan = plan
         self._reader = reader
         self._ledger = ledger
         self._snapshots = snapshots
+        self._remote = remote
 
-    def recover(self, progress: Progress = lambda _done, _total: None) -> Arrivals:
+    def recover(self, progress: Progress = lambda _done, _total: None, *, anew: bool = False) -> Arrivals:
         """Return the state that an uninterrupted run would have.
 
         Args:
             progress: Told how many of how many transactions are applied.
+            anew: Remove what servers have of it before, for all that share it.
+
+        Raises:
+            StateError: The state is on servers that do not answer.
         """
         self._reader.warm_up()
+        if self._remote is not None:
+            return self._resume(self._remote(self._plan), progress, anew=anew)
         arrivals, position = self._restore()
         self.catch_up(arrivals, position, progress)
         return arrivals
@@ -83,13 +98,14 @@ class Recovery:
 
     def save(self, arrivals: Arrivals) -> None:
         """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""
-        if self._snapshots is None:
+        engine = arrivals.engine
+        if self._snapshots is None or not isinstance(engine, FeatureEngine):
             return
         try:
             save(
-                arrivals.engine,
+                engine,
                 self._snapshots.path,
-                arrivals.engine.observed,  # each recorded transaction once: its number is the position
+                engine.observed,  # each recorded transaction once: its number is the position
                 waiting=arrivals.pending,
                 key_check=self._key_check(self._snapshots.hash_key),
             )
@@ -112,6 +128,37 @@ class Recovery:
                     return Arrivals(found.engine, found.waiting), found.position
                 LOG.warning("the snapshot is ahead of the ledger, which is replayed instead")
         return Arrivals(FeatureEngine(self._plan)), 0
+
+    def _resume(self, engine: RemoteEngine, progress: Progress, *, anew: bool) -> Arrivals:
+        """Apply what the ledger has and the servers have not; what they have already is recognised."""
+        if anew:
+            engine.clear()
+        position = min(engine.resume(), self._ledger.transactions)
+        engine.rewind(position)
+        arrivals = Arrivals(engine, self._labels(engine, position) if position and self._plan.learns else None)
+        self.catch_up(arrivals, position, progress)
+        engine.settle()
+        return arrivals
+
+    def _labels(self, engine: RemoteEngine, position: int) -> Waiting:
+        """Apply the labels of the transactions up to a position that are known by now, and return the others."""
+        number = 0
+        due: list[int] = []
+        bodies: list[bytes] = []
+        for part in self._ledger.replay(after=0):
+            for one in part[: position - number]:
+                if one.fraud_known_us is not None:
+                    due.append(one.fraud_known_us)
+                    bodies.append(one.body)
+            number += len(part)
+            if number >= position:
+                break
+        batch = self._reader.from_bodies(bodies)
+        ids, due_us = transaction_hashes(batch.ids), np.array(due, dtype=np.int64)
+        order = np.argsort(due_us, kind="stable")
+        known, waits = order[due_us[order] <= engine.clock_us], order[due_us[order] > engine.clock_us]
+        engine.relearn(np.ascontiguousarray(batch.keys[:, known]), due_us[known], ids[known])
+        return Waiting(engine.clock_us, due_us[waits], batch.keys[:, waits], ids[waits])
 
     def _key_check(self, hash_key: bytes) -> bytes:
         """Return what must be the same when a snapshot is used: hash key, rates, and the labels that it knows."""

@@ -16,7 +16,7 @@ from tollgate.admission import Admission, Admitted, Submission
 from tollgate.commits import Commits
 from tollgate.decision import Outcome
 from tollgate.errors import ConflictError, LedgerError, TollgateError
-from tollgate.features import Arrivals, FeatureEngine
+from tollgate.features import Arrivals, Engine
 from tollgate.judge import Judge, Judgement
 from tollgate.ledger import Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
@@ -98,7 +98,7 @@ class Scorer:
         return self._arrivals is not None
 
     @property
-    def engine(self) -> FeatureEngine:
+    def engine(self) -> Engine:
         """The feature state.
 
         Raises:
@@ -152,6 +152,7 @@ class Scorer:
         """Save the feature state, so that the next start is fast."""
         if self._arrivals is not None and not self._commits:
             self._recovery.save(self._arrivals)
+            self._arrivals.engine.close()
 
     def decide(self, submissions: Sequence[Submission]) -> Decided:
         """Return what `steps` returns, waiting here for the model and the ledger."""
@@ -186,10 +187,11 @@ class Scorer:
         if fresh is None or len(fresh):
             batch = admitted.batch if fresh is None else admitted.batch.take(fresh)
             bodies = admitted.bodies if fresh is None else [admitted.bodies[row] for row in fresh.tolist()]
-            features = self._observe(batch)
+            features = (yield Call(partial(self._observe, batch))) if self.engine.remote else self._observe(batch)
+            lacking = self.engine.lacked()
             observed = time.perf_counter()
-            judgement = yield from self._judged(submissions, admitted, batch, fresh, features)
-            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features))
+            judgement = yield from self._judged(submissions, admitted, batch, fresh, features, lacking)
+            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features, lacking))
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
             group = self._group(batch, bodies, made, features, judgement, shadow)
@@ -267,6 +269,7 @@ class Scorer:
         batch: Batch,
         fresh: NDArray[np.int64] | None,
         features: Floats,
+        lacking: tuple[str, ...],
     ) -> Steps[Judgement]:
         now_s = time.monotonic()
         ends_s = [one.arrived_s + self._deadline_s for one in submissions]
@@ -279,7 +282,7 @@ class Scorer:
         else:
             within_s = min(ends_s) - now_s
         try:
-            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late))
+            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late, lacking))
         except BaseException:
             self._arrivals = None  # the features have counted what is not recorded
             raise

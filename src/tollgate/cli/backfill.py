@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from tollgate.cli.wiring import (
     HASH_KEY_VARIABLE,
     OUT,
@@ -12,6 +16,7 @@ from tollgate.cli.wiring import (
     open_config,
     plan_of,
     progress_bar,
+    remote_of,
     snapshots_of,
 )
 from tollgate.errors import ConfigError
@@ -20,14 +25,22 @@ from tollgate.ledger import Ledger
 from tollgate.recovery import Recovery
 
 
-def backfill(config: ConfigOption = None, bundle: BundleOption = None) -> None:
+def backfill(
+    config: ConfigOption = None,
+    bundle: BundleOption = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Remove a shared state first, for all servers that share it.")
+    ] = False,
+) -> None:
     """Compute the feature state of a bundle from the ledger, while a server with another one goes on deciding.
 
-    The server that is then started with the bundle takes the state up where this left off.
+    The server that is then started with the bundle takes the state up where this left off. A shared state gets what the
+    ledger has and it has not.
     """
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     plan, key = plan_of(chosen), hash_key()
+    remote = remote_of(settings, key)
     snapshots = snapshots_of(settings, plan, key)
     if snapshots is None:
         raise ConfigError(
@@ -38,11 +51,13 @@ def backfill(config: ConfigOption = None, bundle: BundleOption = None) -> None:
     reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
     with Ledger(settings.ledger.url, write=False) as ledger, progress_bar() as progress:
         task = progress.add_task("backfilling", total=ledger.transactions)
-        recovery = Recovery(plan, reader, ledger, snapshots)
-        arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total))
+        recovery = Recovery(plan, reader, ledger, snapshots, remote)
+        arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total), anew=anew)
         recovery.save(arrivals)
+        arrivals.engine.close()
+    where = snapshots.path if remote is None else ", ".join(settings.state.redis.urls)
     OUT.print(
-        f"{snapshots.path} holds the state of bundle {chosen.id} after {arrivals.engine.observed} transactions",
+        f"{where} holds the state of bundle {chosen.id} after {arrivals.engine.observed} transactions",
         soft_wrap=True,
         highlight=False,
     )

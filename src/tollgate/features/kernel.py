@@ -71,6 +71,7 @@ _SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py", "
 
 @numba.njit(error_model="numpy", inline="always")
 def read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i):
+    """Fill the registers of what the features read from a record whose windows have moved on to time t."""
     last = heap[record + WATERMARK]
     end = tables[table, OUTPUTS_END]
     for o in range(tables[table, OUTPUTS], end):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks import redis_servers
 from features.streams import ROWS, SCHEMA, batch_of, timed
 from features.test_engine import (
     CARD,
@@ -26,6 +27,7 @@ from tollgate.errors import ConfigError, StateError
 from tollgate.features import FeatureEngine, tx
 from tollgate.features.declaration import to_data
 from tollgate.features.plan import compile_plan
+from tollgate.features.port import transaction_hashes
 from tollgate.features.shared.engine import SharedEngine
 from tollgate.features.shared.servers import Address
 
@@ -36,7 +38,7 @@ HOUR_US = 3_600_000_000
 
 
 def engine_on(server, plan, writer="0", *, clock_s=time.monotonic, timeout_s=PATIENT_S, **options):
-    return SharedEngine(plan, Address((server.url,), timeout_s=timeout_s), writer, clock_s, **options)
+    return SharedEngine(plan, Address((server.url,), timeout_s=timeout_s), "test", writer, clock_s, **options)
 
 
 def empty(server):
@@ -50,7 +52,7 @@ def shared(server, plan, rows):
     for i in range(len(rows)):
         for available_us, about in arriving(rows, i):
             one = batch.take(slice(about, about + 1))
-            engine.learn(one.keys, np.array([available_us]))
+            engine.learn(one.keys, np.array([available_us]), transaction_hashes(one.ids))
         parts.append(engine.observe(batch.take(slice(i, i + 1))))
     assert engine.lacked() == ()
     engine.close()
@@ -130,7 +132,7 @@ def test_an_entity_holds_no_more_than_its_windows_do(server):
     plan = compile_plan([CARD.count(over="1m"), CARD.distinct(tx.amount, over="30s")], SCHEMA, 100.0)
     engine = engine_on(server, plan, repeat_us=60_000_000)
     engine.observe(batch_of([payment(i, amount=float(i)) for i in range(2000)]))
-    (key,) = [one for one in server.client.keys("tollgate_*") if b"{state}" not in one]
+    (key,) = server.client.keys("*:{????????????????}")
     fields = server.client.hkeys(key)
     kinds = [field[:1] for field in fields]
     assert kinds.count(b"r") == 1
@@ -147,7 +149,7 @@ def test_labels_that_look_alike_count_each_and_one_that_comes_again_does_not(ser
     engine, batch = engine_on(server, plan), batch_of([payment(0), payment(1)])
     engine.observe(batch)
     for _ in range(3):
-        engine.learn(batch.keys, np.array([payment(5)["effective_time"]] * 2))
+        engine.learn(batch.keys, np.array([payment(5)["effective_time"]] * 2), transaction_hashes(batch.ids))
     assert engine.observe(batch_of([payment(10)]).take(slice(0, 1)))[0, 0] == 2
 
 
@@ -268,4 +270,43 @@ def test_a_full_server_refuses_and_counts_nothing_twice_when_it_has_room_again(s
 def test_several_servers_that_are_no_cluster_are_a_mistake():
     """Entities would be split by nothing."""
     with pytest.raises(ConfigError, match="cluster = true"):
-        SharedEngine(EXACT_PLAN, Address(("redis://a", "redis://b")), "0", time.monotonic)
+        SharedEngine(EXACT_PLAN, Address(("redis://a", "redis://b")), "test", "0", time.monotonic)
+
+
+def test_a_server_that_lost_its_state_is_not_taken_for_one_without_history(tmp_path, server):
+    """An empty server would count from 0; the engine goes without histories until the ledger has filled it."""
+    one = redis_servers.Server(tmp_path)
+    try:
+        now = [0.0]
+        plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
+        engine = engine_on(one, plan, clock_s=lambda: now[0])
+        batch = batch_of([payment(i) for i in range(9)])
+        engine.observe(batch.take(slice(0, 5)))
+        one.kill()
+        one.start()
+        engine.observe(batch.take(slice(5, 7)))
+        assert engine.lacked() == plan.names
+        now[0] += 10.0
+        engine.observe(batch.take(slice(7, 8)))
+        assert engine.lacked() == plan.names
+        assert not one.client.keys("*")
+        again = engine_on(one, plan)
+        assert again.resume() == 0
+        assert again.observe(batch)[-1, 0] == 8
+    finally:
+        one.stop()
+
+
+def test_a_state_that_is_partly_lost_is_begun_anew_only_on_request(server):
+    """A shard of a cluster may come back empty while the others have theirs."""
+    empty(server)
+    plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
+    engine, batch = engine_on(server, plan), batch_of([payment(i) for i in range(9)])
+    engine.observe(batch)
+    server.client.delete(*server.client.keys("*:{7}"))
+    again = engine_on(server, plan)
+    with pytest.raises(StateError, match="backfill --anew"):
+        again.resume()
+    again.clear()
+    assert again.resume() == 0
+    assert again.observe(batch)[-1, 0] == 8

@@ -35,15 +35,16 @@ class Calls(NamedTuple):
 class Caller:
     """Makes the calls of one function for the entities of one table."""
 
-    def __init__(self, library: Library, function: str, place: int) -> None:
+    def __init__(self, library: Library, function: str, place: int, space: str) -> None:
         """Prepare what all calls share.
 
         Args:
             library: Where the function is.
             function: `observe` or `learn`.
             place: Of the table in the library, from 0.
+            space: What the keys begin with.
         """
-        key_start = f"{library.name}:{{"
+        key_start = f"{space}:{{"
         words = library.tables[place].sent_words
         before = command_head("FCALL", f"{library.name}_{function}", "1", length=6)
         before += f"${len(key_start) + _KEY_DIGITS + 1}\r\n{key_start}".encode()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +17,11 @@ from tollgate.features.declaration import nodes
 from tollgate.features.kernel import ABSENT
 from tollgate.features.layout import NO_TIME
 from tollgate.features.plan import FeaturePlan
+from tollgate.features.port import transaction_hashes
 from tollgate.features.shared import rows
 from tollgate.features.shared.calls import Caller, Calls, one_call
 from tollgate.features.shared.library import Library, SharedTable, library_of
-from tollgate.features.shared.servers import Address, Servers
-from tollgate.hashing import HashKey, text_hashes
+from tollgate.features.shared.servers import LOST, Address, Servers
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction th
 REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
 CATCH_UP_ROWS = 1024  # transactions that waited and are applied with one batch: nobody waits for all of them
-_IDS = HashKey.raw(b"tollgate repeats")
+_STATE = b"state"  # hash tag of what is kept of the writers
 _HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
 
 Floats = NDArray[np.float64]
@@ -48,6 +47,7 @@ class _Work(NamedTuple):
     time_us: Times  # (n,)
     clocks: Times  # (n,): the newest time that was seen at each
     ids: Keys  # (n,)
+    again: bool = False  # labels that may have been applied long ago
 
 
 class SharedEngine:
@@ -61,6 +61,7 @@ class SharedEngine:
         self,
         plan: FeaturePlan,
         address: Address,
+        space: str,
         writer: str,
         clock_s: Callable[[], float],
         *,
@@ -72,6 +73,7 @@ class SharedEngine:
         Args:
             plan: What to compute.
             address: Where the state is.
+            space: What tells apart states of one plan, in letters and digits: of other keys or other rates.
             writer: Name of this replica among those that share the state; always the same for one ledger.
             clock_s: A clock that runs on, in seconds: `time.monotonic`.
             repeat_us: For how long, by the time of its entity, a transaction that comes again is recognised.
@@ -83,11 +85,14 @@ class SharedEngine:
         self.plan = plan
         self.observed = 0
         self.late = 0
+        self.remote = True
+        self._library = library_of(plan, repeat_us)
+        self._space = f"{self._library.name}:{space}"
+        self._state = f"{self._space}:{{{_STATE.decode()}}}".encode()
         self._writer = writer.encode()
         self._clock_s = clock_s
         self._max_behind = max_behind
-        self._library = library_of(plan, repeat_us)
-        self._servers = Servers(address, self._library)
+        self._servers = Servers(address, self._library, self._space)
         self._callers = [self._caller("observe", place) for place in range(len(self._library.tables))]
         self._teachers = {
             place: self._caller("learn", place) for place, table in enumerate(self._library.tables) if table.learns
@@ -122,8 +127,15 @@ class SharedEngine:
         """Whether the servers are left alone, since they did not answer."""
         return self._clock_s() < self._rest_until_s
 
-    entities = 0  # those of a shared state are the server's to count
-    state_bytes = 0
+    @property
+    def entities(self) -> int:
+        """0: those of a shared state are the server's to count."""
+        return 0
+
+    @property
+    def state_bytes(self) -> int:
+        """0: what a shared state takes is the server's to tell."""
+        return 0
 
     def resume(self) -> int:
         """Take up where this writer left off; return how many transactions of it are applied.
@@ -131,13 +143,21 @@ class SharedEngine:
         Raises:
             StateError: The servers do not answer.
         """
-        key, tag = self._progress_key()
         fields = (b"clock", b"position:" + self._writer)
-        (found,) = self._servers.exchange([one_call(tag, b"HMGET", key, *fields)])
+        (found,) = self._servers.exchange([one_call(_STATE, b"HMGET", self._state, *fields)])
         clock, position = found[0]
         self._clock_us = int(NO_TIME) if clock is None else int(clock)
         self.observed = 0 if position is None else int(position)
         return self.observed
+
+    def clear(self) -> None:
+        """Remove the state, of all writers, and begin anew.
+
+        Raises:
+            StateError: The servers do not answer.
+        """
+        self._servers.clear()
+        self._clock_us, self.observed = int(NO_TIME), 0
 
     def rewind(self, position: int) -> None:
         """Go on from an earlier position: what is applied again is recognised."""
@@ -161,7 +181,7 @@ class SharedEngine:
             return np.empty((0, len(self.plan.features)))
         clocks = np.maximum.accumulate(np.maximum(batch.time_us, self._clock_us))
         self._clock_us = int(clocks[-1])
-        ids = text_hashes(batch.ids, _IDS)
+        ids = transaction_hashes(batch.ids)
         parts = [slice(start, start + ROUND_TRIP_ROWS) for start in range(0, len(batch), ROUND_TRIP_ROWS)]
         works = [
             _Work(one, one.keys, one.time_us, clocks[part], ids[part])
@@ -174,16 +194,25 @@ class SharedEngine:
             return self._without(batch)
         return np.concatenate(features) if len(features) > 1 else features[0]
 
-    def learn(self, keys: Keys, available_us: Times) -> None:
+    def learn(self, keys: Keys, available_us: Times, ids: Keys | None = None) -> None:
         """Apply labels of fraud, in order of arrival; one that was applied before moves nothing.
 
         Args:
             keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`.
             available_us: When each became known, int64 (L,).
+            ids: Of the same transactions, uint64 (L,), as `port.transaction_hashes` has them.
         """
+        assert ids is not None
+        self._learn(keys, available_us, ids)
+
+    def relearn(self, keys: Keys, available_us: Times, ids: Keys) -> None:
+        """Apply those labels that were not applied before; one that no feature can see any more is left out."""
+        self._learn(keys, available_us, ids, again=True)
+
+    def _learn(self, keys: Keys, available_us: Times, ids: Keys, *, again: bool = False) -> None:
         if self._teachers and len(available_us):
             clocks = np.full(len(available_us), self._clock_us)
-            self._apply([_Work(None, keys, available_us, clocks, _label_ids(keys, available_us))])
+            self._apply([_Work(None, keys, available_us, clocks, ids, again)])
 
     def settle(self) -> None:
         """Apply all that waits, however long it takes.
@@ -212,7 +241,7 @@ class SharedEngine:
         self._servers.close()
 
     def _caller(self, function: str, place: int) -> Caller:
-        return Caller(self._library, function, place)
+        return Caller(self._library, function, place, self._space)
 
     def _apply(self, works: Sequence[_Work]) -> list[Floats]:
         """Apply what waits and then `works`; return the features of those of `works` that were reached."""
@@ -234,20 +263,22 @@ class SharedEngine:
         except StateError as error:
             self._rest_until_s = self._clock_s() + REST_S
             LOG.warning("deciding without histories", extra={"code": error.code, "why": error.message})
+            if error.code == LOST:
+                self._leave_to_the_ledger(error.message)
         if self._behind > self._max_behind:
-            LOG.error(
-                "more than %d transactions wait for the shared feature state: from now on histories are missing until "
-                "this process is started again and takes them from the ledger", self._max_behind,
-            )  # fmt: skip
-            self._lost = True
-            self._waiting.clear()
-            self._behind = 0
+            self._leave_to_the_ledger(f"more than {self._max_behind} transactions wait for the shared feature state")
         return features
+
+    def _leave_to_the_ledger(self, why: str) -> None:
+        LOG.error("histories are missing until this process starts again and takes them from the ledger: %s", why)
+        self._lost = True
+        self._waiting.clear()
+        self._behind = 0
 
     def _ask(self, work: _Work) -> Floats:
         assert work.batch is not None
         regs = self._registers(work.batch)
-        found, asked, status = [], [self._progress(work)], []
+        found, asked = [], [self._progress(work)]
         for table, caller in zip(self._library.tables, self._callers, strict=True):
             keys, calls = self._calls(table, caller, work, regs)
             found.append(keys)
@@ -271,9 +302,14 @@ class SharedEngine:
     def _teach(self, work: _Work) -> Floats:
         regs = np.zeros((self.plan.program.registers, len(work.time_us)))
         tables = self._library.tables
-        self._servers.exchange(
-            [self._calls(tables[place], caller, work, regs)[1] for place, caller in self._teachers.items()]
-        )
+        asked = []
+        for place, caller in self._teachers.items():
+            keys, calls = self._calls(tables[place], caller, work, regs)
+            if work.again:  # the ids of labels are kept for as long as the labels
+                seen = (work.time_us > work.clocks - tables[place].horizon_us)[keys != 0]
+                calls = Calls(calls.slots[seen], calls.rows[seen])
+            asked.append(calls)
+        self._servers.exchange(asked)
         return np.empty((0, len(self.plan.features)))
 
     def _calls(self, table: SharedTable, caller: Caller, work: _Work, regs: Floats) -> tuple[Keys, Calls]:
@@ -285,17 +321,12 @@ class SharedEngine:
         there = keys != 0
         return keys, caller.calls(keys[there], sent[there]) if not there.all() else caller.calls(keys, sent)
 
-    def _progress_key(self) -> tuple[bytes, bytes]:
-        tag = b"state"
-        return f"{self._library.name}:{{state}}".encode(), tag
-
     def _progress(self, work: _Work | None = None) -> Calls:
         """Return the call that says how far this writer is known to have come: what it is about to send is not."""
-        key, tag = self._progress_key()
         clock = self._clock_us if work is None else int(work.clocks[-1])
         return one_call(
-            tag, b"FCALL", f"{self._library.name}_progress".encode(), b"1", key, b"%d" % clock, self._writer,
-            b"%d" % self.observed,
+            _STATE, b"FCALL", f"{self._library.name}_progress".encode(), b"1", self._state, b"%d" % clock,
+            self._writer, b"%d" % self.observed,
         )  # fmt: skip
 
     def _registers(self, batch: Batch) -> Floats:
@@ -345,14 +376,3 @@ def _read_as_sums(plan: FeaturePlan) -> Any:
 
 def _reads_history(feature: Any) -> bool:
     return any("entity" in one.param for one in nodes(feature))
-
-
-def _label_ids(keys: Keys, available_us: Times) -> Keys:
-    """Return ids of labels, uint64 (L,): the same where a label is sent again, different for labels that look alike."""
-    seen: Counter[bytes] = Counter()
-    ids = []
-    for column, time_us in zip(keys.T, available_us.tolist(), strict=True):
-        label = column.tobytes() + int(time_us).to_bytes(8, "little", signed=True)
-        seen[label] += 1
-        ids.append(int.from_bytes(blake2b(label + b"%d" % seen[label], digest_size=8).digest(), "little"))
-    return np.array(ids, dtype=np.uint64)

@@ -492,6 +492,9 @@ redis.register_function(NAME .. '_learn', learn)
 local function progress(keys, arguments)
     wake()
     local known = call('HGET', keys[1], 'clock')
+    if not known and tonumber(arguments[3]) > 0 then
+        return redis.error_reply('LOST the state of the writers is gone')
+    end
     if not known or tonumber(arguments[1]) > tonumber(known) then
         known = arguments[1]
         call('HSET', keys[1], 'clock', known)

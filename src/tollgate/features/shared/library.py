@@ -29,7 +29,6 @@ _MICROSECONDS_PER_MS = 1000
 _NAME_DIGITS = 16
 
 Ints = NDArray[np.int64]
-Literal = int | dict[str, "Literal"] | list["Literal"] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class SharedTable:
         words: Places in a record of what an answer holds, int64 (K,); the first word of an answer is its time.
         kinds: For each of the K, `WHOLE` or `TIME`.
         learns: Whether it keeps labels and not transactions.
+        horizon_us: How far back its features look.
     """
 
     number: int
@@ -49,6 +49,7 @@ class SharedTable:
     words: Ints
     kinds: Ints
     learns: bool
+    horizon_us: int
 
     @property
     def sent_words(self) -> int:
@@ -92,8 +93,10 @@ def library_of(plan: FeaturePlan, repeat_us: int) -> Library:
         words, kinds, values = _answers(state, number)
         inputs = _inputs(state, number)
         learns = bool(state.tables[number, layout.SOURCE] == layout.FROM_LABELS)
-        tables.append(SharedTable(number, inputs, words, kinds, learns))
-        literals.append(_table(state, number, inputs, (words, values), repeat_us))
+        horizon_us = int(state.tables[number, layout.HORIZON])
+        tables.append(SharedTable(number, inputs, words, kinds, learns, horizon_us))
+        known_us = max(horizon_us, repeat_us) if learns else repeat_us  # labels are few, and may come long after
+        literals.append(_table(state, number, inputs, (words, values), known_us))
     text = resources.files(__package__).joinpath("history.lua").read_text(encoding="utf-8")
     body = f"local TABLES = {_lua(literals)}\n{text}"
     digest = hashlib.blake2b(f"{plan_digest(plan)}\n{body}".encode(), digest_size=_NAME_DIGITS // 2).hexdigest()
@@ -153,7 +156,7 @@ def _ring(memory: Ints) -> Iterator[tuple[int, int, int]]:
         yield at + layout.FIRST_STEP + step, kind, 0
 
 
-def _table(state: State, number: int, inputs: Ints, answers: tuple[Ints, Ints], repeat_us: int) -> Literal:
+def _table(state: State, number: int, inputs: Ints, answers: tuple[Ints, Ints], repeat_us: int) -> dict[str, Any]:
     table = state.tables[number]
     first = {name: int(table[column]) for name, column in (
         ("chains", layout.CHAINS), ("distincts", layout.DISTINCTS))}  # fmt: skip

@@ -24,7 +24,7 @@ _LOW = np.int64((1 << LANE_BITS) - 1)
 
 
 def _compile(sources: str):
-    """Return `begin`, `ask`, `take` and `end`; the machine code is cached on disk for these sources, as the kernel's."""
+    """Return `begin`, `ask`, `take` and `end`; their machine code is cached on disk for these sources."""
 
     @numba.njit(cache=True, error_model="numpy", nogil=True)
     def begin(words, time_us, keys, values, regs):

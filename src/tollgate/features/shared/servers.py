@@ -1,4 +1,4 @@
-"""The connections to Valkey or Redis: one server, or the primaries of a cluster; all calls of a batch in one round trip."""
+"""Connections to Valkey or Redis, one server or the primaries of a cluster: one round trip for all calls of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tollgate.errors import ConfigError, StateError
-from tollgate.features.shared.calls import SLOTS, Calls, command_head
+from tollgate.features.shared.calls import SLOTS, Calls, command_head, one_call
 from tollgate.features.shared.library import Library
 
 LOG = logging.getLogger(__name__)
@@ -22,6 +22,9 @@ LOG = logging.getLogger(__name__)
 _REFUSALS = (redis.RedisError, OSError)
 _SAFE_POLICY = "noeviction"  # any other forgets entities, and with them what was counted
 _MS_PER_S = 1000
+_MARKS = 64  # keys over all slots that say that a state is there: an empty server is told from one with no history
+LOST = "state_lost"  # code of the error where some are not there any more
+_SCANNED = 1000  # keys a step, where a state is removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,13 @@ class Address:
 class Servers:
     """Sends calls and returns their answers. Not thread-safe."""
 
-    def __init__(self, address: Address, library: Library) -> None:
+    def __init__(self, address: Address, library: Library, space: str) -> None:
         """Remember where to connect to; that happens with the first exchange.
+
+        Args:
+            address: Where the state is.
+            library: What the servers run.
+            space: What the keys of the state begin with.
 
         Raises:
             ConfigError: The address is not one.
@@ -55,11 +63,13 @@ class Servers:
         if not address.urls or (len(address.urls) > 1 and not address.cluster):
             raise ConfigError(
                 "bad_config",
-                f"[features.redis] urls: expected one server, or some of a cluster with cluster = true, but got "
+                f"[state.redis] urls: expected one server, or some of a cluster with cluster = true, but got "
                 f"{len(address.urls)}",
             )
         self._address = address
         self._library = library
+        self._space = space
+        self._marked = False
         self._nodes: list[Any] = []
         self._node_of = np.zeros(SLOTS, dtype=np.int64)
         self._wait = b""
@@ -80,7 +90,8 @@ class Servers:
         call that was done already.
 
         Raises:
-            StateError: Some were not answered; any of them may have been done.
+            StateError: Some were not answered; any of them may have been done. With the code `LOST`, servers have lost
+                what they had.
         """
         kept = bool(self._nodes)  # a connection that was idle may be gone, and a cluster's slots may have moved
         try:
@@ -96,6 +107,28 @@ class Servers:
         except _REFUSALS as error:
             self._give_up(error)
 
+    def clear(self) -> None:
+        """Remove the state of this plan from all servers.
+
+        Raises:
+            StateError: A server does not answer.
+        """
+        self.close()
+        self._marked = False
+        try:
+            self._connect()
+            for node in self._nodes:
+                cursor = b"0"
+                while True:
+                    cursor, keys = _asked(node, "SCAN", cursor, "MATCH", f"{self._space}:*", "COUNT", _SCANNED)
+                    for key in keys:
+                        _asked(node, "UNLINK", key)
+                    if cursor == b"0":
+                        break
+        except _REFUSALS as error:
+            self._give_up(error)
+        self._mark()
+
     def _give_up(self, error: Exception) -> NoReturn:
         self.close()
         raise StateError("state_unavailable", f"the shared feature state gave no answer: {error}") from error
@@ -103,6 +136,10 @@ class Servers:
     def _exchange(self, asked: Sequence[Calls]) -> list[list[Any]]:
         if not self._nodes:
             self._connect()
+            self._mark()
+        return self._answers(asked)
+
+    def _answers(self, asked: Sequence[Calls]) -> list[list[Any]]:
         answers: list[list[Any]] = [[None] * len(calls.rows) for calls in asked]
         expected = []
         for number, node in enumerate(self._nodes):
@@ -121,6 +158,23 @@ class Servers:
                     f"expected {self._address.replicas} replicas to have the batch, but {reached} have it"
                 )
         return answers
+
+    def _mark(self) -> None:
+        """See whether all servers have what they had, and mark a new state."""
+        tags = [b"%d" % number for number in range(_MARKS)]
+        keys = [f"{self._space}:{{{tag.decode()}}}".encode() for tag in tags]
+        found = self._answers([one_call(tag, b"GET", key) for tag, key in zip(tags, keys, strict=True)])
+        there = sum(one is not None for (one,) in found)
+        if there == 0 and not self._marked:
+            self._answers([one_call(tag, b"SET", key, b"1") for tag, key in zip(tags, keys, strict=True)])
+        elif there < _MARKS:
+            self.close()
+            raise StateError(
+                LOST,
+                f"expected the shared feature state {self._space}, but only {there} of its {_MARKS} marks are there: "
+                "servers have lost what they had; compute it again with 'tollgate backfill --anew'",
+            )
+        self._marked = True
 
     def _connect(self) -> None:
         """Connect to the primaries, and load the functions that they do not have yet."""
@@ -155,7 +209,7 @@ class Servers:
         url = urlsplit(self._address.urls[0])
         known: dict[tuple[str, int], int] = {}
         self._node_of[:] = -1
-        nodes = []
+        nodes: list[Any] = []
         for start, stop, primary, *_ in _asked(first, "CLUSTER", "SLOTS"):
             host, port = primary[0].decode() if primary[0] else first.host, int(primary[1])
             if (host, port) not in known:
@@ -166,7 +220,7 @@ class Servers:
         first.disconnect()
         self._nodes = nodes
         if (self._node_of < 0).any():
-            raise redis.ClusterDownError("expected a primary for every slot of the cluster")
+            raise redis.RedisError("expected a primary for every slot of the cluster")
 
     def _prepare(self, node: Any) -> None:
         try:
@@ -184,6 +238,6 @@ class Servers:
             )
 
 
-def _asked(node: Any, *words: str) -> Any:
+def _asked(node: Any, *words: Any) -> Any:
     node.send_command(*words)
     return node.read_response()
