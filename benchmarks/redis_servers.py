@@ -94,7 +94,11 @@ class Cluster:
         )  # fmt: skip
         self.servers = [Server(folder / str(number), *options) for number in range(2 * primaries)]
         self.primaries = self.servers[:primaries]
-        self._form(primaries)
+        try:
+            self._form(primaries)
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -108,18 +112,15 @@ class Cluster:
 
     def primary_of(self, key: str) -> Server:
         """Return the server that has a key now."""
-        slot = self._any().execute_command("CLUSTER", "KEYSLOT", key)
-        for (first, last), found in self._any().execute_command("CLUSTER", "SLOTS").items():
+        slot = self._any().execute_command("CLUSTER KEYSLOT", key)
+        for first, last, (_, port, *_), *_ in self._any().execute_command("CLUSTER SLOTS"):
             if first <= slot <= last:
-                return next(one for one in self.servers if one.port == found["primary"][1])
+                return next(one for one in self.servers if one.port == port)
         raise LookupError(f"no server has slot {slot}")
 
     def until_whole(self) -> None:
-        """Wait until every slot is served."""
-        until("every slot is served", lambda: self._state() == "ok")
-
-    def _state(self) -> str:
-        return str(self._any().execute_command("CLUSTER", "INFO")["cluster_state"])
+        """Wait until every server says that every slot is served; all must run."""
+        until("every slot is served", lambda: all(map(_is_whole, self.servers)))
 
     def _any(self) -> Any:
         for one in self.servers:
@@ -146,7 +147,11 @@ class Cluster:
 
 
 def _knows(server: Server, count: int) -> bool:
-    return int(server.client.execute_command("CLUSTER", "INFO")["cluster_known_nodes"]) == count
+    return int(server.client.execute_command("CLUSTER INFO")["cluster_known_nodes"]) == count
+
+
+def _is_whole(server: Server) -> bool:
+    return bool(server.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
 
 
 def _linked(replicas: Sequence[Server]) -> bool:

@@ -68,16 +68,19 @@ def body_of(row):
     return READER.body(READER.decode(json.dumps(row).encode())[1][0])
 
 
-def recovery(ledger, snapshots=None):
-    return Recovery(PLAN, READER, ledger, snapshots)
+def recovery(ledger, snapshots=None, remote=None, plan=PLAN):
+    return Recovery(plan, READER, ledger, snapshots, remote)
 
 
 def admission(card_numbers=CardNumbers(("card_id", "transaction_id"))):
     return Admission(READER, lambda: NOW_US, 86_400_000_000, card_numbers)
 
 
-def new_scorer(ledger, score=scores, snapshots=None, deadline_s=60.0, **options):
-    return Scorer(recovery(ledger, snapshots), judge(score), ledger, admission(**options), lambda: NOW_US, deadline_s)
+def new_scorer(ledger, score=scores, snapshots=None, deadline_s=60.0, remote=None, plan=PLAN, **options):
+    return Scorer(
+        recovery(ledger, snapshots, remote, plan), judge(score, plan=plan), ledger, admission(**options),
+        lambda: NOW_US, deadline_s,
+    )  # fmt: skip
 
 
 def make_scorer(ledger, *args, **options):

@@ -285,7 +285,6 @@ class RedisConfig(Section, frozen=True):
     cluster: bool = False
     writer: str = "0"  # name of this server among those that share the state; it belongs to one ledger
     timeout_ms: Positive = 20  # for connecting and for each answer; past it, histories are missing
-    replicas: Annotated[int, Meta(ge=0)] = 0  # that must have a batch before it counts as applied: safe in a failover
     repeat: str = "1h"  # by the time of its entity: how long a transaction that comes again is recognised
     max_behind: Positive = 100_000  # transactions that wait, in order, for servers that do not answer
 

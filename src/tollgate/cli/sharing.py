@@ -21,9 +21,7 @@ _SPACE_BYTES = 4
 def shared_engines(config: Config, key: bytes) -> Callable[[FeaturePlan], SharedEngine]:
     """Return what makes an engine for a plan; states under another hash key or other rates are kept apart."""
     settings = config.state.redis
-    address = Address(
-        settings.urls, settings.cluster, os.environ.get(PASSWORD_VARIABLE), settings.timeout_s, settings.replicas
-    )
+    address = Address(settings.urls, settings.cluster, os.environ.get(PASSWORD_VARIABLE), settings.timeout_s)
     space = blake2b(msgspec.json.encode(config.money), digest_size=_SPACE_BYTES, key=key).hexdigest()
 
     def make(plan: FeaturePlan) -> SharedEngine:

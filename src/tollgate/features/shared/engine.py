@@ -21,7 +21,7 @@ from tollgate.features.port import transaction_hashes
 from tollgate.features.shared import rows
 from tollgate.features.shared.calls import Caller, Calls, one_call
 from tollgate.features.shared.library import Library, SharedTable, library_of
-from tollgate.features.shared.servers import LOST, Address, Servers
+from tollgate.features.shared.servers import LOST, STALE, UNAVAILABLE, Address, Servers
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction th
 REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
 CATCH_UP_ROWS = 1024  # transactions that waited and are applied with one batch: nobody waits for all of them
+RESENT_S = 5.0  # what was applied so shortly before a server was lost is sent again: its replica may not have it
+RESENT_ROWS = 20_000  # transactions that are kept for that, at most
 _STATE = b"state"  # hash tag of what is kept of the writers
 _HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
 
@@ -48,6 +50,7 @@ class _Work(NamedTuple):
     clocks: Times  # (n,): the newest time that was seen at each
     ids: Keys  # (n,)
     again: bool = False  # labels that may have been applied long ago
+    sent_s: float | None = None  # when it was applied, where that may have been lost since
 
 
 class SharedEngine:
@@ -102,6 +105,10 @@ class SharedEngine:
         self._clock_us = int(NO_TIME)
         self._waiting: deque[_Work] = deque()
         self._behind = 0
+        self._recent: deque[_Work] = deque()
+        self._recent_rows = 0
+        self._settled = 0  # transactions that no failover can lose any more
+        self._repeat_us = repeat_us
         self._rest_until_s = -np.inf
         self._lost = self._lacked = False
         record = max((int(words) for words in plan.program.state.tables[:, layout.RECORD_WORDS]), default=1)
@@ -138,7 +145,7 @@ class SharedEngine:
         return 0
 
     def resume(self) -> int:
-        """Take up where this writer left off; return how many transactions of it are applied.
+        """Take up where this writer left off; return how many transactions of it are applied for certain.
 
         Raises:
             StateError: The servers do not answer.
@@ -147,7 +154,7 @@ class SharedEngine:
         (found,) = self._servers.exchange([one_call(_STATE, b"HMGET", self._state, *fields)])
         clock, position = found[0]
         self._clock_us = int(NO_TIME) if clock is None else int(clock)
-        self.observed = 0 if position is None else int(position)
+        self.rewind(0 if position is None else int(position))
         return self.observed
 
     def clear(self) -> None:
@@ -157,11 +164,14 @@ class SharedEngine:
             StateError: The servers do not answer.
         """
         self._servers.clear()
-        self._clock_us, self.observed = int(NO_TIME), 0
+        self._clock_us = int(NO_TIME)
+        self.rewind(0)
 
     def rewind(self, position: int) -> None:
         """Go on from an earlier position: what is applied again is recognised."""
-        self.observed = position
+        self.observed = self._settled = position
+        self._recent.clear()
+        self._recent_rows = 0
 
     def lacked(self) -> tuple[str, ...]:
         """Return the features that were missing since this was asked last, because the servers did not answer."""
@@ -220,20 +230,21 @@ class SharedEngine:
         Raises:
             StateError: The servers do not answer, or did not for so long that not all could wait.
         """
+        if self._lost:
+            raise StateError("state_behind", "the shared feature state lacks transactions of the ledger; start again")
         self._rest_until_s = -np.inf
+        self._connect()
         while self._waiting:
             before = self._behind
             self._apply([])
             if self._behind == before and self._waiting:
-                raise StateError("state_unavailable", "the shared feature state does not answer; see the log")
-        if self._lost:
-            raise StateError("state_behind", "the shared feature state lacks transactions of the ledger; start again")
-        if self.observed:
+                raise StateError(UNAVAILABLE, "the shared feature state does not answer; see the log")
+        if self._settled:
             self._servers.exchange([self._progress()])
 
     def close(self) -> None:
         """Say how far this writer has come, where the servers answer, and leave them."""
-        if not self._waiting and not self._lost and self.observed and not self.is_open:
+        if self._servers.connected and self._settled and not self._waiting and not self._lost:
             try:
                 self._servers.exchange([self._progress()])
             except StateError as error:
@@ -251,23 +262,64 @@ class SharedEngine:
         self._behind += sum(len(work.time_us) for work in works)
         budget = CATCH_UP_ROWS + sum(len(work.time_us) for work in works)
         features: list[Floats] = []
-        try:
-            while self._waiting and budget > 0 and not self.is_open:
-                work = self._waiting[0]
-                found = self._ask(work) if work.batch is not None else self._teach(work)
-                self._waiting.popleft()
-                budget -= len(work.time_us)
-                self._behind -= len(work.time_us)
-                if len(self._waiting) < len(works):
-                    features.append(found)
-        except StateError as error:
-            self._rest_until_s = self._clock_s() + REST_S
-            LOG.warning("deciding without histories", extra={"code": error.code, "why": error.message})
-            if error.code == LOST:
-                self._leave_to_the_ledger(error.message)
+        for is_last in (False, True):
+            try:
+                self._work_off(len(works), budget, features)
+                break
+            except StateError as error:
+                if error.code == STALE and not is_last:
+                    continue
+                self._rest_until_s = self._clock_s() + REST_S
+                LOG.warning("deciding without histories: %s: %s", error.code, error.message)
+                if error.code == LOST:
+                    self._leave_to_the_ledger(error.message)
+                break
         if self._behind > self._max_behind:
             self._leave_to_the_ledger(f"more than {self._max_behind} transactions wait for the shared feature state")
         return features
+
+    def _work_off(self, own: int, budget: int, features: list[Floats]) -> None:
+        """Apply what waits, and add the features of the last `own` pieces of it."""
+        while self._waiting and budget > 0 and not self.is_open:
+            self._connect()
+            work, count = self._waiting[0], len(self._waiting[0].time_us)
+            found = self._ask(work) if work.batch is not None else self._teach(work)
+            self._waiting.popleft()
+            self._behind -= count
+            budget -= count
+            if work.batch is not None and work.sent_s is None:
+                self.observed += count
+            self._recent.append(work._replace(sent_s=self._clock_s()))
+            self._recent_rows += count
+            self._forget()
+            if len(self._waiting) < own and work.sent_s is None:
+                features.append(found)
+
+    def _connect(self) -> None:
+        """Connect where there is no connection, and put what may have been lost with a server before all that waits."""
+        if self._servers.connected:
+            return
+        self._servers.connect()
+        again = [work for work in self._recent if self._is_recognised(work)]
+        self._settled += sum(_transactions(work) for work in self._recent if not self._is_recognised(work))
+        self._recent.clear()
+        self._recent_rows = 0
+        self._waiting.extendleft(reversed(again))
+        self._behind += sum(len(work.time_us) for work in again)
+
+    def _forget(self) -> None:
+        now_s = self._clock_s()
+        while self._recent:
+            oldest = self._recent[0]
+            assert oldest.sent_s is not None
+            if self._recent_rows <= RESENT_ROWS and now_s - oldest.sent_s < RESENT_S and self._is_recognised(oldest):
+                return
+            self._recent.popleft()
+            self._recent_rows -= len(oldest.time_us)
+            self._settled += _transactions(oldest)
+
+    def _is_recognised(self, work: _Work) -> bool:
+        return work.batch is None or int(work.time_us.min()) > self._clock_us - self._repeat_us
 
     def _leave_to_the_ledger(self, why: str) -> None:
         LOG.error("histories are missing until this process starts again and takes them from the ledger: %s", why)
@@ -293,7 +345,6 @@ class SharedEngine:
             )  # fmt: skip
             late += 0 if table.learns else moved
         self.late += late
-        self.observed += len(work.batch)
         self._clock_us = max(self._clock_us, int(told[0]))
         out = np.empty((len(work.batch), len(self.plan.features)))
         rows.end(self._words, regs, out)
@@ -326,7 +377,7 @@ class SharedEngine:
         clock = self._clock_us if work is None else int(work.clocks[-1])
         return one_call(
             _STATE, b"FCALL", f"{self._library.name}_progress".encode(), b"1", self._state, b"%d" % clock,
-            self._writer, b"%d" % self.observed,
+            self._writer, b"%d" % self._settled,
         )  # fmt: skip
 
     def _registers(self, batch: Batch) -> Floats:
@@ -343,6 +394,10 @@ class SharedEngine:
         rows.end(self._words, regs, out)
         out[:, self._stateful] = np.nan
         return out
+
+
+def _transactions(work: _Work) -> int:
+    return 0 if work.batch is None else len(work.batch)
 
 
 def _unpacked(table: SharedTable, keys: Keys, answers: list[Any]) -> tuple[Times, Floats]:

@@ -14,16 +14,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tollgate.errors import ConfigError, StateError
-from tollgate.features.shared.calls import SLOTS, Calls, command_head, one_call
+from tollgate.features.shared.calls import SLOTS, Calls, one_call
 from tollgate.features.shared.library import Library
 
 LOG = logging.getLogger(__name__)
 
 _REFUSALS = (redis.RedisError, OSError)
 _SAFE_POLICY = "noeviction"  # any other forgets entities, and with them what was counted
-_MS_PER_S = 1000
 _MARKS = 64  # keys over all slots that say that a state is there: an empty server is told from one with no history
-LOST = "state_lost"  # code of the error where some are not there any more
+UNAVAILABLE, STALE, LOST = "state_unavailable", "state_stale", "state_lost"  # codes of errors
 _SCANNED = 1000  # keys a step, where a state is removed
 
 
@@ -36,14 +35,12 @@ class Address:
         cluster: Whether it is a cluster.
         password: None for none.
         timeout_s: What connecting, and each answer, may take.
-        replicas: How many replicas must have a batch before it counts as applied.
     """
 
     urls: tuple[str, ...]
     cluster: bool = False
     password: str | None = None
     timeout_s: float = 0.02
-    replicas: int = 0
 
 
 class Servers:
@@ -72,10 +69,11 @@ class Servers:
         self._marked = False
         self._nodes: list[Any] = []
         self._node_of = np.zeros(SLOTS, dtype=np.int64)
-        self._wait = b""
-        if address.replicas:
-            words = ("WAIT", str(address.replicas), str(max(int(address.timeout_s * _MS_PER_S), 1)))
-            self._wait = command_head(*words, length=len(words))
+
+    @property
+    def connected(self) -> bool:
+        """Whether there are connections that nothing is known to be wrong with."""
+        return bool(self._nodes)
 
     def close(self) -> None:
         """Drop all connections; the next exchange makes new ones."""
@@ -83,29 +81,34 @@ class Servers:
         for node in nodes:
             node.disconnect()
 
+    def connect(self) -> None:
+        """Connect to all servers, and make them ready where they are new.
+
+        Raises:
+            StateError: One does not answer; with the code `LOST`, servers have lost what they had.
+        """
+        try:
+            self._connect()
+            self._mark()
+        except _REFUSALS as error:
+            self._give_up(error)
+
     def exchange(self, asked: Sequence[Calls]) -> list[list[Any]]:
         """Return the answers to several lots of calls, each lot's in its order.
 
-        What a lost connection, a failover or a new server leaves undone is tried once more: the functions recognise a
-        call that was done already.
-
         Raises:
-            StateError: Some were not answered; any of them may have been done. With the code `LOST`, servers have lost
-                what they had.
+            StateError: Some were not answered; any of them may have been done, and there is no connection any more.
+                With the code `STALE`, new ones may find a server that answers: a connection was idle for too long, or
+                another server has taken over.
         """
-        kept = bool(self._nodes)  # a connection that was idle may be gone, and a cluster's slots may have moved
+        if not self._nodes:
+            self.connect()
         try:
-            return self._exchange(asked)
+            return self._answers(asked)
         except redis.TimeoutError as error:
             self._give_up(error)
         except _REFUSALS as error:
-            self.close()
-            if not kept:
-                self._give_up(error)
-        try:
-            return self._exchange(asked)
-        except _REFUSALS as error:
-            self._give_up(error)
+            self._give_up(error, STALE)
 
     def clear(self) -> None:
         """Remove the state of this plan from all servers.
@@ -129,15 +132,9 @@ class Servers:
             self._give_up(error)
         self._mark()
 
-    def _give_up(self, error: Exception) -> NoReturn:
+    def _give_up(self, error: Exception, code: str = UNAVAILABLE) -> NoReturn:
         self.close()
-        raise StateError("state_unavailable", f"the shared feature state gave no answer: {error}") from error
-
-    def _exchange(self, asked: Sequence[Calls]) -> list[list[Any]]:
-        if not self._nodes:
-            self._connect()
-            self._mark()
-        return self._answers(asked)
+        raise StateError(code, f"the shared feature state gave no answer: {error}") from error
 
     def _answers(self, asked: Sequence[Calls]) -> list[list[Any]]:
         answers: list[list[Any]] = [[None] * len(calls.rows) for calls in asked]
@@ -147,16 +144,12 @@ class Servers:
             if not any(len(one) for one in places):
                 continue
             lots = [calls.rows[one].tobytes() for calls, one in zip(asked, places, strict=True)]
-            node.send_packed_command([b"".join([*lots, self._wait])], check_health=False)
+            node.send_packed_command([b"".join(lots)], check_health=False)
             expected.append((node, places))
         for node, places in expected:
             for lot, rows in enumerate(places):
                 for row in rows.tolist():
                     answers[lot][row] = node.read_response()
-            if self._wait and (reached := node.read_response()) < self._address.replicas:
-                raise redis.ResponseError(
-                    f"expected {self._address.replicas} replicas to have the batch, but {reached} have it"
-                )
         return answers
 
     def _mark(self) -> None:
