@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from tollgate.cli.wiring import (
@@ -19,10 +20,13 @@ from tollgate.cli.wiring import (
     remote_of,
     snapshots_of,
 )
+from tollgate.config import Config
 from tollgate.errors import ConfigError
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
 from tollgate.recovery import Recovery
+
+_TIMEOUT_MS = 5000
 
 
 def backfill(
@@ -40,7 +44,7 @@ def backfill(
     settings = open_config(config)
     chosen = open_bundle(settings, bundle)
     plan, key = plan_of(chosen), hash_key()
-    remote = remote_of(settings, key)
+    remote = remote_of(_patient(settings), key)
     snapshots = snapshots_of(settings, plan, key)
     if snapshots is None:
         raise ConfigError(
@@ -61,3 +65,11 @@ def backfill(
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _patient(settings: Config) -> Config:
+    """Return the settings with more time for each answer: here no payment waits for one."""
+    replace = msgspec.structs.replace
+    redis = settings.state.redis
+    redis = replace(redis, timeout_ms=max(redis.timeout_ms, _TIMEOUT_MS))
+    return replace(settings, state=replace(settings.state, redis=redis))

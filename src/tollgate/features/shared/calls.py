@@ -5,6 +5,7 @@ A client library packs one command after the other in Python, which costs more t
 
 from __future__ import annotations
 
+from binascii import crc_hqx
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from tollgate.features.shared.library import Library
 
 SLOTS = 16_384  # of a cluster
-_CRC_POLYNOMIAL = 0x1021  # CRC-16/XMODEM, by which a cluster places its keys
 _KEY_DIGITS = 16
 
 Bytes = NDArray[np.uint8]
@@ -24,12 +24,18 @@ class Calls(NamedTuple):
     """M calls, to be answered one by one.
 
     Attributes:
-        slots: Of the key of each, int64 (M,).
+        tags: The hash tags of their keys, uint8 (M, T).
         rows: Each as the server reads it, uint8 (M, L).
     """
 
-    slots: Ints
+    tags: Bytes
     rows: Bytes
+
+    def slots(self) -> Ints:
+        """Return the slots of the keys in a cluster, int64 (M,)."""
+        length, tags = self.tags.shape[1], self.tags.tobytes()
+        starts = range(0, len(tags), length)
+        return np.array([crc_hqx(tags[start : start + length], 0) % SLOTS for start in starts], dtype=np.int64)
 
 
 class Caller:
@@ -61,14 +67,14 @@ class Caller:
         digits = _hex(keys)
         rows[:, self._key] = digits
         rows[:, self._words] = np.ascontiguousarray(sent, dtype="<f8").view(np.uint8)
-        return Calls(_crc(digits) % SLOTS, rows)
+        return Calls(digits, rows)
 
 
 def one_call(slot_of: bytes, *words: bytes) -> Calls:
     """Return a single call of a command; `slot_of` is the hash tag of its key."""
     text = command_head(length=len(words)) + b"".join(bulk(word) for word in words)
     digits = np.frombuffer(slot_of, dtype=np.uint8)[None]
-    return Calls(_crc(digits) % SLOTS, np.frombuffer(text, dtype=np.uint8)[None])
+    return Calls(digits, np.frombuffer(text, dtype=np.uint8)[None])
 
 
 def command_head(*words: str, length: int) -> bytes:
@@ -86,24 +92,3 @@ def _hex(keys: NDArray[np.uint64]) -> Bytes:
     nibbles = (keys[:, None] >> shifts & np.uint64(15)).astype(np.uint8)
     digits: Bytes = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[nibbles]
     return digits
-
-
-def _crc_table() -> Ints:
-    table = []
-    for byte in range(256):
-        crc = byte << 8
-        for _ in range(8):
-            crc = ((crc << 1) ^ _CRC_POLYNOMIAL if crc & 0x8000 else crc << 1) & 0xFFFF
-        table.append(crc)
-    return np.array(table, dtype=np.int64)
-
-
-_CRC = _crc_table()
-
-
-def _crc(texts: Bytes) -> Ints:
-    """Return the CRC-16 of M texts of one length, uint8 (M, L)."""
-    crc = np.zeros(len(texts), dtype=np.int64)
-    for column in texts.T:
-        crc = (crc << 8 & 0xFFFF) ^ _CRC[(crc >> 8) ^ column]
-    return crc

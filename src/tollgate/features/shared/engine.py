@@ -30,7 +30,7 @@ MAX_BEHIND = 100_000  # transactions that wait, in order, for a server that does
 REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction that comes again is recognised
 REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
-CATCH_UP_ROWS = 1024  # transactions that waited and are applied with one batch: nobody waits for all of them
+CATCH_UP_S, CATCH_UP_ROWS = 0.02, 1024  # what one batch applies, at most, of what waited before it
 RESENT_S = 5.0  # what was applied so shortly before a server was lost is sent again: its replica may not have it
 RESENT_ROWS = 20_000  # transactions that are kept for that, at most
 _STATE = b"state"  # hash tag of what is kept of the writers
@@ -260,11 +260,10 @@ class SharedEngine:
             return []
         self._waiting.extend(works)
         self._behind += sum(len(work.time_us) for work in works)
-        budget = CATCH_UP_ROWS + sum(len(work.time_us) for work in works)
         features: list[Floats] = []
         for is_last in (False, True):
             try:
-                self._work_off(len(works), budget, features)
+                self._work_off(len(works), features)
                 break
             except StateError as error:
                 if error.code == STALE and not is_last:
@@ -278,15 +277,18 @@ class SharedEngine:
             self._leave_to_the_ledger(f"more than {self._max_behind} transactions wait for the shared feature state")
         return features
 
-    def _work_off(self, own: int, budget: int, features: list[Floats]) -> None:
-        """Apply what waits, and add the features of the last `own` pieces of it."""
-        while self._waiting and budget > 0 and not self.is_open:
+    def _work_off(self, own: int, features: list[Floats]) -> None:
+        """Apply some of what waits, and then the last `own` pieces of it, whose features are added."""
+        ends_s, rows_left = self._clock_s() + CATCH_UP_S, CATCH_UP_ROWS
+        while self._waiting and not self.is_open:
+            if len(self._waiting) > own and (rows_left <= 0 or self._clock_s() > ends_s):
+                return  # nobody waits for all of it
             self._connect()
             work, count = self._waiting[0], len(self._waiting[0].time_us)
             found = self._ask(work) if work.batch is not None else self._teach(work)
             self._waiting.popleft()
             self._behind -= count
-            budget -= count
+            rows_left -= count
             if work.batch is not None and work.sent_s is None:
                 self.observed += count
             self._recent.append(work._replace(sent_s=self._clock_s()))
@@ -358,7 +360,7 @@ class SharedEngine:
             keys, calls = self._calls(tables[place], caller, work, regs)
             if work.again:  # the ids of labels are kept for as long as the labels
                 seen = (work.time_us > work.clocks - tables[place].horizon_us)[keys != 0]
-                calls = Calls(calls.slots[seen], calls.rows[seen])
+                calls = Calls(calls.tags[seen], calls.rows[seen])
             asked.append(calls)
         self._servers.exchange(asked)
         return np.empty((0, len(self.plan.features)))

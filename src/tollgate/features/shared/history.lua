@@ -63,13 +63,17 @@ local function new_record(table)
         record[word] = 0
     end
     record[WATERMARK] = NO_TIME
-    for _, window in ipairs(table.windows) do
+    local windows = table.windows
+    for w = 1, #windows do
+        local window = windows[w]
         record[window.at + EXPIRY] = NEVER
         if window.delay > 0 then
             record[window.at + ENTRY_TIME] = NEVER
         end
     end
-    for _, memory in ipairs(table.memories) do
+    local memories = table.memories
+    for m = 1, #memories do
+        local memory = memories[m]
         if memory.kind <= SPELL then
             record[memory.at] = NO_TIME
         elseif memory.value == 0 then
@@ -112,7 +116,9 @@ local function square_error(a, product)
 end
 
 local function apply(record, window, block, base, sign)
-    for _, kept in ipairs(window.sums) do
+    local sums = window.sums
+    for s = 1, #sums do
+        local kept = sums[s]
         if band(block[base + kept.mask], kept.bit) ~= 0 then
             local at = kept.at
             if kept.kind == COUNT then
@@ -145,14 +151,18 @@ end
 local function leave(entity, window, position, block, base)
     local record, table = entity.record, entity.table
     apply(record, window, block, base, -1)
-    for _, pointer in ipairs(window.pointers) do
+    local pointers = window.pointers
+    for p = 1, #pointers do
+        local pointer = pointers[p]
         if record[pointer.at] == position then
             local chain = table.chains[pointer.chain]
             local is_back = record[chain.back] == position
             record[pointer.at] = is_back and 0 or block[base + chain.links + NEXT]
         end
     end
-    for _, counter in ipairs(window.counters) do
+    local counters = window.counters
+    for k = 1, #counters do
+        local counter = counters[k]
         local distinct = table.distincts[counter.distinct]
         if band(block[base + distinct.bit_mask], distinct.newest) ~= 0 then
             record[counter.at] = record[counter.at] - 1
@@ -192,7 +202,9 @@ end
 local function advance(entity, t)
     local record, table = entity.record, entity.table
     local last = #table.windows
-    for number, window in ipairs(table.windows) do
+    local windows = table.windows
+    for number = 1, #windows do
+        local window = windows[number]
         local at, delay = window.at, window.delay
         if delay > 0 and record[at + ENTRY_TIME] <= t then
             enter(entity, window, t)
@@ -219,7 +231,9 @@ local function advance(entity, t)
             end
             record[at + TAIL], record[at + EXPIRY] = position, expiry
             if expiry == NEVER then -- empty: nothing may be left of what was rounded
-                for _, kept in ipairs(window.sums) do
+                local sums = window.sums
+                for s = 1, #sums do
+                    local kept = sums[s]
                     record[kept.at] = 0
                     if kept.kind > WHOLE then
                         record[kept.at + 1] = 0
@@ -301,12 +315,16 @@ local function push(entity, t, input)
     for word = ID_LOW + table.stored + 1, table.event_words do
         block[base + word] = 0
     end
-    for _, chain in ipairs(table.chains) do
+    local chains = table.chains
+    for c = 1, #chains do
+        local chain = chains[c]
         if holds(input.mask_1, input.mask_2, chain) then
             link(entity, chain, position, block, base)
         end
     end
-    for _, window in ipairs(table.windows) do
+    local windows = table.windows
+    for w = 1, #windows do
+        local window = windows[w]
         local at = window.at
         if window.delay > 0 then
             if record[at + ENTRY_TIME] == NEVER then
@@ -317,7 +335,9 @@ local function push(entity, t, input)
             if record[at + EXPIRY] == NEVER then
                 record[at + TAIL], record[at + EXPIRY] = position, t + window.duration
             end
-            for _, pointer in ipairs(window.pointers) do
+            local pointers = window.pointers
+            for p = 1, #pointers do
+                local pointer = pointers[p]
                 local chain = table.chains[pointer.chain]
                 if holds(input.mask_1, input.mask_2, chain) then
                     local best = record[pointer.at]
@@ -333,12 +353,18 @@ local function push(entity, t, input)
             end
         end
     end
-    for index, distinct in ipairs(table.distincts) do
+    local distincts = table.distincts
+    for index = 1, #distincts do
+        local distinct = distincts[index]
         if holds(input.mask_1, input.mask_2, distinct) then
             local before = newest_before(entity, index, distinct, t, position, block, base)
-            for _, window in ipairs(table.windows) do
+            local windows = table.windows
+            for w = 1, #windows do
+                local window = windows[w]
                 if before + window.duration <= t then -- the value was not in this window already
-                    for _, counter in ipairs(window.counters) do
+                    local counters = window.counters
+                    for k = 1, #counters do
+                        local counter = counters[k]
                         if counter.distinct == index then
                             record[counter.at] = record[counter.at] + 1
                         end
@@ -353,7 +379,9 @@ end
 -- Keep the time and the value of an event, where a feature will ask for them.
 local function remember(entity, t, input)
     local record = entity.record
-    for _, memory in ipairs(entity.table.memories) do
+    local memories = entity.table.memories
+    for m = 1, #memories do
+        local memory = memories[m]
         local at, kind = memory.at, memory.kind
         if kind == LAST then
             if holds(input.mask_1, input.mask_2, memory) then
@@ -385,7 +413,9 @@ end
 -- Return what the features read: the time that counts, then the words of the plan's list.
 local function answer(entity, t)
     local record, out = entity.record, { t }
-    for place, read in ipairs(entity.table.reads) do
+    local reads = entity.table.reads
+    for place = 1, #reads do
+        local read = reads[place]
         local word = record[read.at]
         if read.value > 0 then -- of an extremum, the value
             if word == 0 then

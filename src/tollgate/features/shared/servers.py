@@ -137,15 +137,19 @@ class Servers:
         raise StateError(code, f"the shared feature state gave no answer: {error}") from error
 
     def _answers(self, asked: Sequence[Calls]) -> list[list[Any]]:
+        if len(self._nodes) == 1:
+            (node,) = self._nodes
+            node.send_packed_command([b"".join([calls.rows.tobytes() for calls in asked])], check_health=False)
+            return [[node.read_response() for _ in range(len(calls.rows))] for calls in asked]
         answers: list[list[Any]] = [[None] * len(calls.rows) for calls in asked]
+        nodes_of = [self._node_of[calls.slots()] for calls in asked]
         expected = []
         for number, node in enumerate(self._nodes):
-            places = [np.flatnonzero(self._node_of[calls.slots] == number) for calls in asked]
-            if not any(len(one) for one in places):
-                continue
-            lots = [calls.rows[one].tobytes() for calls, one in zip(asked, places, strict=True)]
-            node.send_packed_command([b"".join(lots)], check_health=False)
-            expected.append((node, places))
+            places = [np.flatnonzero(one == number) for one in nodes_of]
+            if any(len(one) for one in places):
+                lots = [calls.rows[one].tobytes() for calls, one in zip(asked, places, strict=True)]
+                node.send_packed_command([b"".join(lots)], check_health=False)
+                expected.append((node, places))
         for node, places in expected:
             for lot, rows in enumerate(places):
                 for row in rows.tolist():
