@@ -60,9 +60,10 @@ class Server:
         """Where it is."""
         return f"redis://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def start(self, password: str | None = None) -> None:
         """Start it, again where it was killed."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        secured = [] if password is None else ["--requirepass", password]
+        self._process = subprocess.Popen([*self._command, *secured], stdout=subprocess.DEVNULL)
         until("the server answers", self._answers)
 
     def kill(self) -> None:
@@ -78,6 +79,8 @@ class Server:
     def _answers(self) -> bool:
         try:
             return bool(self.client.ping())
+        except redis.AuthenticationError:
+            return True
         except redis.RedisError:
             return False
 

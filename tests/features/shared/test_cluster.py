@@ -11,7 +11,7 @@ from tollgate.features import FeatureEngine
 from tollgate.features.shared.engine import SharedEngine
 from tollgate.features.shared.servers import Address
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 3.0
 LARGE = 2**28  # bytes for the engine in memory
 LIMIT_S = 30.0  # for a replica to take over
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deciding import CARD, PLAN, READER, decide, engine, make_scorer, payment, recovery, submission
+from features.shared.test_shared_engine import PAUSE_MS, SHORT_S
 from tollgate.decision import Mode, Outcome
 from tollgate.errors import StateError
 from tollgate.features import tx
@@ -33,7 +34,7 @@ def remote(server, now):
     made = []
 
     def make(plan):
-        made.append(SharedEngine(plan, Address((server.url,), timeout_s=0.2), "test", "0", lambda: now[0]))
+        made.append(SharedEngine(plan, Address((server.url,), timeout_s=SHORT_S), "test", "0", lambda: now[0]))
         return made[-1]
 
     yield make
@@ -62,7 +63,7 @@ def test_while_the_state_does_not_answer_decisions_are_degraded_and_name_what_is
     """No score is made up; the fallback decides, and what waited counts as soon as the server is back."""
     scorer = make_scorer(ledger, remote=remote)
     decide(scorer, submission(*STREAM[:10]))
-    server.client.client_pause(500, all=True)
+    server.client.client_pause(PAUSE_MS, all=True)
     for one in decide(scorer, submission(*STREAM[10:14]))[0]:
         assert (one.mode, one.score, one.outcome) == (Mode.DEGRADED, None, Outcome.REVIEW)
         assert set(HISTORIES) < set(one.missing)
@@ -91,7 +92,7 @@ def test_an_empty_server_is_filled_from_the_ledger(ledger, remote, server):
 
 def test_a_state_that_cannot_be_reached_at_the_start_is_an_error(ledger, remote, server):
     """A server that is not ready decides nothing; it tries again."""
-    server.client.client_pause(300, all=True)
+    server.client.client_pause(PAUSE_MS, all=True)
     with pytest.raises(StateError, match="gave no answer"):
         recovery(ledger, remote=remote).recover()
     server.client.ping()

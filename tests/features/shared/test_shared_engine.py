@@ -32,6 +32,7 @@ from tollgate.features.shared.engine import RESENT_S, SharedEngine
 from tollgate.features.shared.servers import Address
 
 PATIENT_S = 5.0  # no answer of a test's server may be late
+PAUSE_MS, SHORT_S = 3000, 1.0  # of a server that does not answer, and for an answer that is not to come
 LABELLESS = EXACT_PLAN.select("fraud" not in name for name in EXACT_PLAN.names)
 DRAWN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 HOUR_US = 3_600_000_000
@@ -157,12 +158,12 @@ def test_a_server_that_does_not_answer_costs_features_but_no_counts(server):
     """What could not be applied is applied later, in order, and then nothing differs."""
     empty(server)
     now = [0.0]
-    engine = engine_on(server, EXACT_PLAN, clock_s=lambda: now[0], timeout_s=0.1)
+    engine = engine_on(server, EXACT_PLAN, clock_s=lambda: now[0], timeout_s=SHORT_S)
     batch = batch_of([{**payment(i * 40, card=i % 3 + 1, device=7, amount=50.0 * i)} for i in range(60)])
     want = FeatureEngine(EXACT_PLAN, SMALL).observe(batch)
     before = engine.observe(batch.take(slice(0, 20)))
     assert not differing(EXACT_PLAN, before, want[:20])
-    server.client.client_pause(500, all=True)
+    server.client.client_pause(PAUSE_MS, all=True)
     during = [engine.observe(batch.take(slice(i, i + 1))) for i in range(20, 40)]
     reads_history = ["entity" in str(to_data(feature)) for feature in EXACT]
     assert engine.lacked() == tuple(name for name, reads in zip(EXACT_PLAN.names, reads_history, strict=True) if reads)
@@ -187,10 +188,10 @@ def test_more_than_may_wait_is_left_to_the_ledger(server):
     empty(server)
     now = [0.0]
     plan = compile_plan([CARD.count(over="7d"), tx.amount], SCHEMA, 100.0)
-    engine = engine_on(server, plan, clock_s=lambda: now[0], timeout_s=0.1, max_behind=5)
+    engine = engine_on(server, plan, clock_s=lambda: now[0], timeout_s=SHORT_S, max_behind=5)
     batch = batch_of([payment(i) for i in range(20)])
     engine.observe(batch.take(slice(0, 4)))
-    server.client.client_pause(300, all=True)
+    server.client.client_pause(PAUSE_MS, all=True)
     engine.observe(batch.take(slice(4, 12)))
     server.client.ping()
     now[0] += 10.0

@@ -188,7 +188,7 @@ class SharedEngine:
             float64 (N, F); NaN is missing. See `lacked`.
         """
         if not len(batch):
-            return np.empty((0, len(self.plan.features)))
+            return self._warm_up(batch)
         clocks = np.maximum.accumulate(np.maximum(batch.time_us, self._clock_us))
         self._clock_us = int(clocks[-1])
         ids = transaction_hashes(batch.ids)
@@ -329,6 +329,15 @@ class SharedEngine:
         self._waiting.clear()
         self._behind = 0
 
+    def _warm_up(self, batch: Batch) -> Floats:
+        """Do with no transactions what is compiled, or read from a cache, at its first use."""
+        work = _Work(batch, batch.keys, batch.time_us, batch.time_us, np.empty(0, dtype=np.uint64))
+        regs = self._registers(batch)
+        for table, caller in zip(self._library.tables, self._callers, strict=True):
+            keys, _ = self._calls(table, caller, work, regs)
+            self._take(table, keys, [], work, regs)
+        return self._end(regs)
+
     def _ask(self, work: _Work) -> Floats:
         assert work.batch is not None
         regs = self._registers(work.batch)
@@ -338,17 +347,23 @@ class SharedEngine:
             found.append(keys)
             asked.append(calls)
         told, *answers = self._servers.exchange(asked)
-        late = 0
         for table, keys, answer in zip(self._library.tables, found, answers, strict=True):
-            status, words = _unpacked(table, keys, answer)
-            moved = rows.take(
-                self._words, table.number, table.words, table.kinds, status, words, work.time_us, regs, self._record,
-                self._sample,
-            )  # fmt: skip
-            late += 0 if table.learns else moved
-        self.late += late
+            late = self._take(table, keys, answer, work, regs)
+            self.late += 0 if table.learns else late
         self._clock_us = max(self._clock_us, int(told[0]))
-        out = np.empty((len(work.batch), len(self.plan.features)))
+        return self._end(regs)
+
+    def _take(self, table: SharedTable, keys: Keys, answers: list[Any], work: _Work, regs: Floats) -> int:
+        """Read the features of a table from what the server answered; return how many transactions were late."""
+        status, words = _unpacked(table, keys, answers)
+        late: int = rows.take(
+            self._words, table.number, table.words, table.kinds, status, words, work.time_us, regs, self._record,
+            self._sample,
+        )  # fmt: skip
+        return late
+
+    def _end(self, regs: Floats) -> Floats:
+        out = np.empty((regs.shape[1], len(self.plan.features)))
         rows.end(self._words, regs, out)
         return out
 
@@ -391,9 +406,7 @@ class SharedEngine:
 
     def _without(self, batch: Batch) -> Floats:
         """Return the features of the transactions alone; all others are missing."""
-        regs = self._registers(batch)
-        out = np.empty((len(batch), len(self.plan.features)))
-        rows.end(self._words, regs, out)
+        out = self._end(self._registers(batch))
         out[:, self._stateful] = np.nan
         return out
 

@@ -204,16 +204,17 @@ class Servers:
 
     def _find_primaries(self, first: Any) -> None:
         url = urlsplit(self._address.urls[0])
+        user, at, _ = url.netloc.rpartition("@")
         known: dict[tuple[str, int], int] = {}
         self._node_of[:] = -1
         nodes: list[Any] = []
         for start, stop, primary, *_ in _asked(first, "CLUSTER", "SLOTS"):
-            host, port = primary[0].decode() if primary[0] else first.host, int(primary[1])
-            if (host, port) not in known:
-                known[host, port] = len(nodes)
-                host = f"[{host}]" if ":" in host else host
-                nodes.append(self._connection(f"{url.scheme}://{host}:{port}"))
-            self._node_of[start : stop + 1] = known[primary[0].decode() if primary[0] else first.host, port]
+            place = (primary[0].decode() if primary[0] else first.host, int(primary[1]))
+            if place not in known:
+                known[place] = len(nodes)
+                host = f"[{place[0]}]" if ":" in place[0] else place[0]
+                nodes.append(self._connection(f"{url.scheme}://{user}{at}{host}:{place[1]}"))
+            self._node_of[start : stop + 1] = known[place]
         first.disconnect()
         self._nodes = nodes
         if (self._node_of < 0).any():
