@@ -2,7 +2,7 @@
 
 import json
 import os
-import signal
+import shutil
 
 import polars as pl
 import pytest
@@ -36,27 +36,20 @@ def settings(server):
 
 
 @pytest.mark.slow
-def test_a_server_on_a_shared_state_decides_as_one_in_memory_through_kill_9_and_a_restart_of_redis(workspace, server):
-    """The same scores, before and after; while Redis is away they are missing, and so are the features' names."""
+@pytest.mark.timeout(600)
+def test_a_server_on_a_shared_state_decides_as_one_in_memory_also_after_redis_was_killed(workspace, server):
+    """The same answers; while Redis is away the score is missing, and so are the features that read history."""
     config = workspace / "tollgate.toml"
     config.write_text(config.read_text() + "\n[serve]\ndeadline_ms = 5000\n")  # the machine of a test is busy
     tollgate("import", "payments.parquet", "--before", "1d", cwd=workspace)
     rows = bodies(workspace, 24)
     embedded = workspace.parent / "embedded"
-    embedded.mkdir()
-    for name in ("bundles", "payments.parquet", "tollgate.toml"):
-        (embedded / name).symlink_to(workspace / name)
-    tollgate("import", "payments.parquet", "--before", "1d", cwd=embedded)
-    with serving(cwd=embedded) as one:
+    shutil.copytree(workspace, embedded)
+    with serving(cwd=embedded, env=KEY) as one:
         want = [one.predict(row)[1] for row in rows]
     config.write_text(config.read_text() + settings(server))
     env = KEY | {"TOLLGATE_REDIS_PASSWORD": PASSWORD}
-    assert "TOLLGATE_HASH_KEY" in tollgate("backfill", cwd=workspace, expect=2)
     assert f"{server.url} holds the state" in tollgate("backfill", cwd=workspace, env=env)
-    with serving(cwd=workspace, env=env) as one:
-        assert [one.predict(row)[1] for row in rows[:10]] == want[:10]
-        one.process.send_signal(signal.SIGKILL)
-        one.process.wait()
     with serving(cwd=workspace, env=env) as one:
         assert [one.predict(row)[1] for row in rows[:10]] == want[:10]
         server.kill()

@@ -9,7 +9,8 @@ from tollgate.decision import Mode, Outcome
 from tollgate.errors import StateError
 from tollgate.features import tx
 from tollgate.features.plan import compile_plan
-from tollgate.features.shared.engine import RESENT_S, SharedEngine
+from tollgate.features.shared.backlog import RESENT_S
+from tollgate.features.shared.engine import SharedEngine
 from tollgate.features.shared.servers import Address
 from tollgate.label import Label, LabelSource
 

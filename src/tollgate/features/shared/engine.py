@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from tollgate.features.layout import NO_TIME
 from tollgate.features.plan import FeaturePlan
 from tollgate.features.port import transaction_hashes
 from tollgate.features.shared import rows
+from tollgate.features.shared.backlog import Backlog, Keys, Times, Work
 from tollgate.features.shared.calls import Caller, Calls, one_call
 from tollgate.features.shared.library import Library, SharedTable, library_of
 from tollgate.features.shared.servers import LOST, STALE, UNAVAILABLE, Address, Servers
@@ -31,26 +31,10 @@ REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction th
 REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
 CATCH_UP_S, CATCH_UP_ROWS = 0.02, 1024  # what one batch applies, at most, of what waited before it
-RESENT_S = 5.0  # what was applied so shortly before a server was lost is sent again: its replica may not have it
-RESENT_ROWS = 20_000  # transactions that are kept for that, at most
 _STATE = b"state"  # hash tag of what is kept of the writers
 _HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
 
 Floats = NDArray[np.float64]
-Times = NDArray[np.int64]
-Keys = NDArray[np.uint64]
-
-
-class _Work(NamedTuple):
-    """What is to be applied, in order: transactions, or labels where there is no batch."""
-
-    batch: Batch | None
-    keys: Keys  # (E, n)
-    time_us: Times  # (n,)
-    clocks: Times  # (n,): the newest time that was seen at each
-    ids: Keys  # (n,)
-    again: bool = False  # labels that may have been applied long ago
-    sent_s: float | None = None  # when it was applied, where that may have been lost since
 
 
 class SharedEngine:
@@ -103,12 +87,7 @@ class SharedEngine:
         self._words = _read_as_sums(plan).pack()
         self._stateful = np.array([_reads_history(feature) for feature in plan.features])
         self._clock_us = int(NO_TIME)
-        self._waiting: deque[_Work] = deque()
-        self._behind = 0
-        self._recent: deque[_Work] = deque()
-        self._recent_rows = 0
-        self._settled = 0  # transactions that no failover can lose any more
-        self._repeat_us = repeat_us
+        self._backlog = Backlog(repeat_us)
         self._rest_until_s = -np.inf
         self._lost = self._lacked = False
         record = max((int(words) for words in plan.program.state.tables[:, layout.RECORD_WORDS]), default=1)
@@ -127,7 +106,7 @@ class SharedEngine:
     @property
     def behind(self) -> int:
         """How many transactions wait to be applied."""
-        return self._behind
+        return self._backlog.behind
 
     @property
     def is_open(self) -> bool:
@@ -169,9 +148,8 @@ class SharedEngine:
 
     def rewind(self, position: int) -> None:
         """Go on from an earlier position: what is applied again is recognised."""
-        self.observed = self._settled = position
-        self._recent.clear()
-        self._recent_rows = 0
+        self.observed = position
+        self._backlog.rewind(position)
 
     def lacked(self) -> tuple[str, ...]:
         """Return the features that were missing since this was asked last, because the servers did not answer."""
@@ -194,10 +172,11 @@ class SharedEngine:
         ids = transaction_hashes(batch.ids)
         parts = [slice(start, start + ROUND_TRIP_ROWS) for start in range(0, len(batch), ROUND_TRIP_ROWS)]
         works = [
-            _Work(one, one.keys, one.time_us, clocks[part], ids[part])
+            Work(one, one.keys, one.time_us, clocks[part], ids[part])
             for part in parts
             for one in (batch if len(parts) == 1 else batch.take(part),)
         ]
+        self.observed += len(batch)  # also what waits: nobody has to hand it over again
         features = self._apply(works)
         if len(features) < len(works):
             self._lacked = True
@@ -222,7 +201,7 @@ class SharedEngine:
     def _learn(self, keys: Keys, available_us: Times, ids: Keys, *, again: bool = False) -> None:
         if self._teachers and len(available_us):
             clocks = np.full(len(available_us), self._clock_us)
-            self._apply([_Work(None, keys, available_us, clocks, ids, again)])
+            self._apply([Work(None, keys, available_us, clocks, ids, again)])
 
     def settle(self) -> None:
         """Apply all that waits, however long it takes.
@@ -234,17 +213,17 @@ class SharedEngine:
             raise StateError("state_behind", "the shared feature state lacks transactions of the ledger; start again")
         self._rest_until_s = -np.inf
         self._connect()
-        while self._waiting:
-            before = self._behind
+        while self._backlog:
+            before = self.behind
             self._apply([])
-            if self._behind == before and self._waiting:
+            if self.behind == before and self._backlog:
                 raise StateError(UNAVAILABLE, "the shared feature state does not answer; see the log")
-        if self._settled:
+        if self._backlog.settled:
             self._servers.exchange([self._progress()])
 
     def close(self) -> None:
         """Say how far this writer has come, where the servers answer, and leave them."""
-        if self._servers.connected and self._settled and not self._waiting and not self._lost:
+        if self._servers.connected and self._backlog.settled and not self._backlog and not self._lost:
             try:
                 self._servers.exchange([self._progress()])
             except StateError as error:
@@ -254,12 +233,11 @@ class SharedEngine:
     def _caller(self, function: str, place: int) -> Caller:
         return Caller(self._library, function, place, self._space)
 
-    def _apply(self, works: Sequence[_Work]) -> list[Floats]:
+    def _apply(self, works: Sequence[Work]) -> list[Floats]:
         """Apply what waits and then `works`; return the features of those of `works` that were reached."""
         if self._lost:
             return []
-        self._waiting.extend(works)
-        self._behind += sum(len(work.time_us) for work in works)
+        self._backlog.add(works)
         features: list[Floats] = []
         for is_last in (False, True):
             try:
@@ -273,72 +251,44 @@ class SharedEngine:
                 if error.code == LOST:
                     self._leave_to_the_ledger(error.message)
                 break
-        if self._behind > self._max_behind:
+        if self.behind > self._max_behind:
             self._leave_to_the_ledger(f"more than {self._max_behind} transactions wait for the shared feature state")
         return features
 
     def _work_off(self, own: int, features: list[Floats]) -> None:
         """Apply some of what waits, and then the last `own` pieces of it, whose features are added."""
         ends_s, rows_left = self._clock_s() + CATCH_UP_S, CATCH_UP_ROWS
-        while self._waiting and not self.is_open:
-            if len(self._waiting) > own and (rows_left <= 0 or self._clock_s() > ends_s):
+        while self._backlog and not self.is_open:
+            if len(self._backlog) > own and (rows_left <= 0 or self._clock_s() > ends_s):
                 return  # nobody waits for all of it
             self._connect()
-            work, count = self._waiting[0], len(self._waiting[0].time_us)
+            work = self._backlog.first
             found = self._ask(work) if work.batch is not None else self._teach(work)
-            self._waiting.popleft()
-            self._behind -= count
-            rows_left -= count
-            if work.batch is not None and work.sent_s is None:
-                self.observed += count
-            self._recent.append(work._replace(sent_s=self._clock_s()))
-            self._recent_rows += count
-            self._forget()
-            if len(self._waiting) < own and work.sent_s is None:
+            self._backlog.done(self._clock_s(), self._clock_us)
+            rows_left -= len(work.time_us)
+            if len(self._backlog) < own and work.sent_s is None:
                 features.append(found)
 
     def _connect(self) -> None:
-        """Connect where there is no connection, and put what may have been lost with a server before all that waits."""
-        if self._servers.connected:
-            return
-        self._servers.connect()
-        again = [work for work in self._recent if self._is_recognised(work)]
-        self._settled += sum(_transactions(work) for work in self._recent if not self._is_recognised(work))
-        self._recent.clear()
-        self._recent_rows = 0
-        self._waiting.extendleft(reversed(again))
-        self._behind += sum(len(work.time_us) for work in again)
-
-    def _forget(self) -> None:
-        now_s = self._clock_s()
-        while self._recent:
-            oldest = self._recent[0]
-            assert oldest.sent_s is not None
-            if self._recent_rows <= RESENT_ROWS and now_s - oldest.sent_s < RESENT_S and self._is_recognised(oldest):
-                return
-            self._recent.popleft()
-            self._recent_rows -= len(oldest.time_us)
-            self._settled += _transactions(oldest)
-
-    def _is_recognised(self, work: _Work) -> bool:
-        return work.batch is None or int(work.time_us.min()) > self._clock_us - self._repeat_us
+        if not self._servers.connected:
+            self._servers.connect()
+            self._backlog.send_again(self._clock_us)
 
     def _leave_to_the_ledger(self, why: str) -> None:
         LOG.error("histories are missing until this process starts again and takes them from the ledger: %s", why)
         self._lost = True
-        self._waiting.clear()
-        self._behind = 0
+        self._backlog.clear()
 
     def _warm_up(self, batch: Batch) -> Floats:
         """Do with no transactions what is compiled, or read from a cache, at its first use."""
-        work = _Work(batch, batch.keys, batch.time_us, batch.time_us, np.empty(0, dtype=np.uint64))
+        work = Work(batch, batch.keys, batch.time_us, batch.time_us, np.empty(0, dtype=np.uint64))
         regs = self._registers(batch)
         for table, caller in zip(self._library.tables, self._callers, strict=True):
             keys, _ = self._calls(table, caller, work, regs)
             self._take(table, keys, [], work, regs)
         return self._end(regs)
 
-    def _ask(self, work: _Work) -> Floats:
+    def _ask(self, work: Work) -> Floats:
         assert work.batch is not None
         regs = self._registers(work.batch)
         found, asked = [], [self._progress(work)]
@@ -353,7 +303,7 @@ class SharedEngine:
         self._clock_us = max(self._clock_us, int(told[0]))
         return self._end(regs)
 
-    def _take(self, table: SharedTable, keys: Keys, answers: list[Any], work: _Work, regs: Floats) -> int:
+    def _take(self, table: SharedTable, keys: Keys, answers: list[Any], work: Work, regs: Floats) -> int:
         """Read the features of a table from what the server answered; return how many transactions were late."""
         status, words = _unpacked(table, keys, answers)
         late: int = rows.take(
@@ -367,7 +317,7 @@ class SharedEngine:
         rows.end(self._words, regs, out)
         return out
 
-    def _teach(self, work: _Work) -> Floats:
+    def _teach(self, work: Work) -> Floats:
         regs = np.zeros((self.plan.program.registers, len(work.time_us)))
         tables = self._library.tables
         asked = []
@@ -380,7 +330,7 @@ class SharedEngine:
         self._servers.exchange(asked)
         return np.empty((0, len(self.plan.features)))
 
-    def _calls(self, table: SharedTable, caller: Caller, work: _Work, regs: Floats) -> tuple[Keys, Calls]:
+    def _calls(self, table: SharedTable, caller: Caller, work: Work, regs: Floats) -> tuple[Keys, Calls]:
         """Return the entity of each transaction in a table, uint64 (n,), 0 for none, and the calls for the others."""
         count = len(work.time_us)
         keys, sent = np.empty(count, dtype=np.uint64), np.empty((count, table.sent_words))
@@ -389,12 +339,12 @@ class SharedEngine:
         there = keys != 0
         return keys, caller.calls(keys[there], sent[there]) if not there.all() else caller.calls(keys, sent)
 
-    def _progress(self, work: _Work | None = None) -> Calls:
+    def _progress(self, work: Work | None = None) -> Calls:
         """Return the call that says how far this writer is known to have come: what it is about to send is not."""
         clock = self._clock_us if work is None else int(work.clocks[-1])
         return one_call(
             _STATE, b"FCALL", f"{self._library.name}_progress".encode(), b"1", self._state, b"%d" % clock,
-            self._writer, b"%d" % self._settled,
+            self._writer, b"%d" % self._backlog.settled,
         )  # fmt: skip
 
     def _registers(self, batch: Batch) -> Floats:
@@ -409,10 +359,6 @@ class SharedEngine:
         out = self._end(self._registers(batch))
         out[:, self._stateful] = np.nan
         return out
-
-
-def _transactions(work: _Work) -> int:
-    return 0 if work.batch is None else len(work.batch)
 
 
 def _unpacked(table: SharedTable, keys: Keys, answers: list[Any]) -> tuple[Times, Floats]:
