@@ -315,3 +315,20 @@ def test_a_state_that_is_partly_lost_is_begun_anew_only_on_request(server):
     again.clear()
     assert again.resume() == 0
     assert again.observe(batch)[-1, 0] == 8
+
+
+def test_what_a_replica_did_not_have_when_it_took_over_is_sent_again_in_order(server):
+    """Its state goes back by some transactions; the next batch has the bits of a run without a failover."""
+    empty(server)
+    batch = batch_of([{**payment(i * 9, card=i % 4 + 1, device=i % 3 + 7, amount=50.0 * i)} for i in range(120)])
+    want = FeatureEngine(LABELLESS, SMALL).observe(batch)
+    engine = engine_on(server, LABELLESS, clock_s=lambda: 0.0)
+    engine.observe(batch.take(slice(0, 50)))
+    before = {key: server.client.dump(key) for key in server.client.keys("*")}
+    engine.observe(batch.take(slice(50, 80)))
+    server.client.delete(*server.client.keys("*"))
+    for key, value in before.items():
+        server.client.restore(key, 0, value)
+    server.client.client_kill_filter(_type="normal", skipme=True)
+    assert not differing(LABELLESS, engine.observe(batch.take(slice(80, 120))), want[80:])
+    assert engine.lacked() == ()
