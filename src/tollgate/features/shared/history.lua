@@ -410,9 +410,12 @@ local function remember(entity, t, input)
     end
 end
 
+local answers = {} -- used again for each: to grow a table costs more than to fill it
+
 -- Return what the features read: the time that counts, then the words of the plan's list.
 local function answer(entity, t)
-    local record, out = entity.record, { t }
+    local record, out = entity.record, answers
+    out[1] = t
     local reads = entity.table.reads
     for place = 1, #reads do
         local read = reads[place]
