@@ -68,18 +68,18 @@ def body_of(row):
     return READER.body(READER.decode(json.dumps(row).encode())[1][0])
 
 
-def recovery(ledger, snapshots=None, plan=PLAN):
-    return Recovery(plan, READER, ledger, snapshots)
+def recovery(ledger, snapshots=None, remote=None, plan=PLAN):
+    return Recovery(plan, READER, ledger, snapshots, remote)
 
 
 def admission(card_numbers=CardNumbers(("card_id", "transaction_id"))):
     return Admission(READER, lambda: NOW_US, 86_400_000_000, card_numbers)
 
 
-def new_scorer(ledger, score=scores, snapshots=None, deadline_s=60.0, plan=PLAN, **options):
+def new_scorer(ledger, score=scores, snapshots=None, deadline_s=60.0, remote=None, plan=PLAN, **options):
     return Scorer(
-        recovery(ledger, snapshots, plan), judge(score, plan=plan), ledger, admission(**options), lambda: NOW_US,
-        deadline_s,
+        recovery(ledger, snapshots, remote, plan), judge(score, plan=plan), ledger, admission(**options),
+        lambda: NOW_US, deadline_s,
     )  # fmt: skip
 
 

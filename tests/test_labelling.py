@@ -105,7 +105,7 @@ def test_live_replay_and_restart_give_the_same_bits(tmp_path_factory, events, im
                 take(scorer, [label(*one) for one in what])
             elif kind == "backfill":
                 with Ledger(ledger.url, write=False) as reader:
-                    beside = recovery(reader, snapshots, PLAN)
+                    beside = recovery(reader, snapshots, plan=PLAN)
                     beside.save(beside.recover())
             else:
                 if kind == "restart":

@@ -344,6 +344,37 @@ class LedgerConfig(Section, frozen=True):
     durability: Literal["fsync", "os"] = "fsync"  # `os` survives kill -9, not a power cut
 
 
+class RedisConfig(Section, frozen=True):
+    """Valkey or Redis 7, where several servers share the feature state. The password comes from the environment."""
+
+    urls: tuple[str, ...] = ("redis://127.0.0.1:6379",)  # rediss:// for TLS; with a cluster, some of its servers
+    cluster: bool = False
+    writer: str = "0"  # name of this server among those that share the state; it belongs to one ledger
+    timeout_ms: Positive = 20  # for connecting and for each answer; past it, histories are missing
+    repeat: str = "1h"  # by the time of its entity: how long a transaction that comes again is recognised
+    max_behind: Positive = 100_000  # transactions that wait, in order, for servers that do not answer
+
+    def __post_init__(self) -> None:
+        parse_duration_us(self.repeat)
+
+    @property
+    def timeout_s(self) -> float:
+        """`timeout_ms`, in seconds."""
+        return self.timeout_ms / 1000
+
+    @property
+    def repeat_us(self) -> int:
+        """`repeat`, in microseconds."""
+        return parse_duration_us(self.repeat)
+
+
+class StateConfig(Section, frozen=True):
+    """Where the feature state is: in each process, or shared."""
+
+    engine: Literal["embedded", "redis"] = "embedded"
+    redis: RedisConfig = RedisConfig()
+
+
 class FilesConfig(Section, frozen=True):
     """How files are read."""
 
@@ -367,6 +398,7 @@ class Config(Section, frozen=True):
     serve: ServeConfig = ServeConfig()
     stream: StreamConfig = StreamConfig()
     ledger: LedgerConfig = LedgerConfig()
+    state: StateConfig = StateConfig()
 
 
 def parse_config(text: str, origin: str) -> Config:

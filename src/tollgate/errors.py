@@ -145,6 +145,13 @@ class SnapshotError(TollgateError):
     exit_code = EXIT_UNAVAILABLE
 
 
+class StateError(TollgateError):
+    """The shared feature state could not be reached; what was sent may have been applied, and is recognised again."""
+
+    status = 503
+    exit_code = EXIT_UNAVAILABLE
+
+
 class ModelError(TollgateError):
     """The model could not be built, trained or run."""
 

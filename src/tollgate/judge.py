@@ -25,6 +25,7 @@ CANARY_ERROR = 1e-4  # by how much the canary's score may differ from what it wa
 DEADLINE = "deadline_exceeded"  # why a transaction that waited too long has no score
 BAD_SCORE = "bad_score"  # why one has none that is a number
 PATIENCE_S = 60.0  # what a model is given where nobody waits for the answer: a file
+NO_HISTORY = "state_unavailable"  # why one has none whose histories could not be read
 MODEL = "model"  # what `missing` names where there is no score
 
 Floats = NDArray[np.float64]
@@ -44,6 +45,7 @@ class Judgement(NamedTuple):
         list_hits: How many rows had an entry, by list and column.
         model_s: Seconds that scoring took; explaining is not in it.
         policy_s: Seconds that the rest took.
+        lacking: The features that could not be read; then there are no scores.
     """
 
     outcomes: NDArray[np.int8]
@@ -55,6 +57,7 @@ class Judgement(NamedTuple):
     list_hits: Mapping[tuple[str, str], int]
     model_s: float
     policy_s: float
+    lacking: tuple[str, ...] = ()
 
     def decisions(self, batch: Batch, bundle: str) -> list[Decision]:
         """Return the decisions on the N transactions as they are answered."""
@@ -79,7 +82,7 @@ class Judgement(NamedTuple):
                 None,
                 Mode.DEGRADED,
                 reasons.get(row, no_reasons),
-                (*missing, MODEL),
+                (*missing, *self.lacking, MODEL),
                 bundle,
             )
             for row, (identifier, outcome, score, confidence, missing) in enumerate(
@@ -135,6 +138,7 @@ class Judge:
         now_us: int | NDArray[np.int64],
         within_s: float = PATIENCE_S,
         late: NDArray[np.bool_] | None = None,
+        lacking: tuple[str, ...] = (),
     ) -> Steps[Judgement]:
         """Return the judgement on N transactions with features (N, F).
 
@@ -144,10 +148,16 @@ class Judge:
             now_us: Observed time, or that of each transaction, int64 (N,): entries expire by it.
             within_s: What the model is given.
             late: bool (N,): those that waited too long to be scored.
+            lacking: Features that could not be read: without them nothing is scored, and they are named as missing.
         """
         begun = time.perf_counter()
         ends = begun + within_s
-        scores, confidences, degraded = yield from self._scores(features, within_s, late)
+        if lacking:
+            scores, confidences = np.full(len(features), np.nan), np.full(len(features), np.nan)
+            degraded = {NO_HISTORY: len(features)}
+            late = None
+        else:
+            scores, confidences, degraded = yield from self._scores(features, within_s, late)
         scored = time.perf_counter()
         verdict = self.policy.judge(batch, features, scores, now_us)
         reasons = dict(verdict.reasons)
@@ -171,6 +181,7 @@ class Judge:
             verdict.list_hits,
             scored - begun + explaining_s,
             policy_s,
+            lacking,
         )
 
     def _scores(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.errors import SnapshotError
-from tollgate.features import Arrivals, FeatureEngine, FeaturePlan
+from tollgate.features import Arrivals, FeatureEngine, FeaturePlan, RemoteEngine
+from tollgate.features.arrivals import Waiting
 from tollgate.features.snapshot import restore, save
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger, Replayed
@@ -37,7 +38,12 @@ class Recovery:
     """Brings a new engine to where the ledger is. What a snapshot lacks or gets wrong, the ledger has."""
 
     def __init__(
-        self, plan: FeaturePlan, reader: TransactionReader, ledger: Ledger, snapshots: Snapshots | None = None
+        self,
+        plan: FeaturePlan,
+        reader: TransactionReader,
+        ledger: Ledger,
+        snapshots: Snapshots | None = None,
+        remote: Callable[[FeaturePlan], RemoteEngine] | None = None,
     ) -> None:
         """Say what to recover.
 
@@ -46,19 +52,27 @@ class Recovery:
             reader: Reads recorded transactions back.
             ledger: What was recorded.
             snapshots: Where to save the state; without it the ledger is always replayed from its beginning.
+            remote: Makes an engine whose state outlives this process; then there is nothing to save.
         """
         self._plan = plan
         self._reader = reader
         self._ledger = ledger
         self._snapshots = snapshots
+        self._remote = remote
 
-    def recover(self, progress: Progress = lambda _done, _total: None) -> Arrivals:
+    def recover(self, progress: Progress = lambda _done, _total: None, *, anew: bool = False) -> Arrivals:
         """Return the state that an uninterrupted run would have.
 
         Args:
             progress: Told how many of how many transactions are applied.
+            anew: Remove what servers have of it before, for all that share it.
+
+        Raises:
+            StateError: The state is on servers that do not answer.
         """
         self._reader.warm_up()
+        if self._remote is not None:
+            return self._resume(self._remote(self._plan), progress, anew=anew)
         arrivals, position = self._restore()
         self.catch_up(arrivals, position, progress)
         return arrivals
@@ -125,22 +139,26 @@ class Recovery:
         due_us = np.array([one.available_us for one in found], dtype=np.int64)
         after = np.array([one.after for one in found], dtype=np.int64)
         keys = np.empty((len(arrivals.engine.plan.schema.entities), len(found)), dtype=np.uint64)
+        ids = np.empty(len(found), dtype=object)
         here = np.zeros(len(found), dtype=np.bool_) if batch is None else numbers >= first
         if batch is not None:
             keys[:, here] = batch.keys[:, numbers[here] - first]
+            ids[here] = [batch.ids[row] for row in (numbers[here] - first).tolist()]
         if not here.all():
-            keys[:, ~here] = self._reader.from_bodies(self._ledger.bodies(numbers[~here].tolist())).keys
-        arrivals.learn(keys, due_us, after, newest)
+            others = self._reader.from_bodies(self._ledger.bodies(numbers[~here].tolist()))
+            keys[:, ~here], ids[~here] = others.keys, others.ids
+        arrivals.learn(keys, due_us, after, newest, ids.tolist())
 
     def save(self, arrivals: Arrivals) -> None:
         """Save the state, which has caught up with the ledger; a failure is logged and costs time at the next start."""
-        if self._snapshots is None:
+        engine = arrivals.engine
+        if self._snapshots is None or not isinstance(engine, FeatureEngine):
             return
         try:
             save(
-                arrivals.engine,
+                engine,
                 self._snapshots.path,
-                arrivals.engine.observed,  # each recorded transaction once: its number is the position
+                engine.observed,  # each recorded transaction once: its number is the position
                 waiting=arrivals.pending,
                 key_check=self._key_check(self._snapshots.hash_key),
             )
@@ -165,6 +183,34 @@ class Recovery:
                 LOG.warning("the snapshot is ahead of the ledger, which is replayed instead")
         return Arrivals(FeatureEngine(self._plan)), 0
 
+    def _resume(self, engine: RemoteEngine, progress: Progress, *, anew: bool) -> Arrivals:
+        """Apply what the ledger has and the servers have not; what they have already is recognised."""
+        if anew:
+            engine.clear()
+        position = min(engine.resume(), self._ledger.transactions)
+        engine.rewind(position)
+        arrivals = Arrivals(engine, Waiting.none(len(self._plan.schema.entities), engine.clock_us))
+        if position and arrivals.learns:
+            self._relearn(engine, arrivals, position)
+        self.catch_up(arrivals, position, progress)
+        engine.settle()
+        return arrivals
+
+    def _relearn(self, engine: RemoteEngine, arrivals: Arrivals, position: int) -> None:
+        """Apply the labels that came up to a position and are known by now, and let the others wait."""
+        old = self._ledger.old_frauds()
+        number = 0
+        for part in self._ledger.replay() if old else ():
+            if number >= position:
+                break
+            bodies = [one.body for one in part[: position - number]]
+            _learn_old(arrivals, self._reader.from_bodies(bodies), number + 1, old)
+            number += len(part)
+        self._learn(arrivals, position)
+        waiting = arrivals.take_known()
+        assert waiting.ids is not None
+        engine.relearn(waiting.keys, waiting.due_us, waiting.ids)
+
     def _key_check(self, hash_key: bytes) -> bytes:
         """Return what must be the same when a snapshot is used: hash key and rates."""
         return blake2b(msgspec.json.encode(self._reader.money), digest_size=16, key=hash_key).digest()
@@ -174,4 +220,4 @@ def _learn_old(arrivals: Arrivals, batch: Batch, first: int, known_us: Mapping[s
     """Hand over the labels, of before labels had numbers, of transactions from number `first` on."""
     rows = np.array([row for row, one in enumerate(batch.ids) if one in known_us], dtype=np.int64)
     due_us = np.array([known_us[batch.ids[row]] for row in rows], dtype=np.int64)
-    arrivals.learn(batch.keys[:, rows], due_us, first + rows)
+    arrivals.learn(batch.keys[:, rows], due_us, first + rows, ids=[batch.ids[row] for row in rows.tolist()])

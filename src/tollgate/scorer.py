@@ -16,7 +16,7 @@ from tollgate.admission import Admission, Admitted, Submission
 from tollgate.commits import Commits
 from tollgate.decision import Outcome
 from tollgate.errors import ConflictError, LedgerError, TollgateError
-from tollgate.features import Arrivals, FeatureEngine
+from tollgate.features import Arrivals, Engine
 from tollgate.judge import Judge, Judgement
 from tollgate.label import Label, LabelResult
 from tollgate.ledger import LEDGER_MOVED, Counts, Group, Ledger, Recorded
@@ -102,7 +102,7 @@ class Scorer:
         return self._arrivals is not None
 
     @property
-    def engine(self) -> FeatureEngine:
+    def engine(self) -> Engine:
         """The feature state.
 
         Raises:
@@ -186,6 +186,7 @@ class Scorer:
         """Save the feature state, so that the next start is fast."""
         if self._arrivals is not None and not self._commits:
             self._recovery.save(self._arrivals)
+            self._arrivals.engine.close()
 
     def decide(self, submissions: Sequence[Submission]) -> Decided:
         """Return what `steps` returns, waiting here for the model and the ledger."""
@@ -222,10 +223,11 @@ class Scorer:
         if fresh is None or len(fresh):
             batch = admitted.batch if fresh is None else admitted.batch.take(fresh)
             bodies = admitted.bodies if fresh is None else [admitted.bodies[row] for row in fresh.tolist()]
-            features = self._observe(batch)
+            features = (yield Call(partial(self._observe, batch))) if self.engine.remote else self._observe(batch)
+            lacking = self.engine.lacked()
             observed = time.perf_counter()
-            judgement = yield from self._judged(submissions, admitted, batch, fresh, features)
-            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features))
+            judgement = yield from self._judged(submissions, admitted, batch, fresh, features, lacking)
+            shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features, lacking))
             judged = time.perf_counter()
             made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
             group = self._group(batch, bodies, made, features, judgement, shadow)
@@ -336,6 +338,7 @@ class Scorer:
         batch: Batch,
         fresh: NDArray[np.int64] | None,
         features: Floats,
+        lacking: tuple[str, ...],
     ) -> Steps[Judgement]:
         now_s = time.monotonic()
         ends_s = [one.arrived_s + self._deadline_s for one in submissions]
@@ -348,7 +351,7 @@ class Scorer:
         else:
             within_s = min(ends_s) - now_s
         try:
-            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late))
+            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late, lacking))
         except BaseException:
             self._arrivals = None  # the features have counted what is not recorded
             raise

@@ -39,10 +39,12 @@ class Shadow:
     breaker: Breaker
     arrivals: Arrivals | None = None
 
-    def scores(self, batch: Batch, features: Floats) -> Steps[Scored]:
-        """Return its id, and its scores, float64 (N,); NaN where it failed or was too slow."""
+    def scores(self, batch: Batch, features: Floats, lacking: tuple[str, ...] = ()) -> Steps[Scored]:
+        """Return its id, and its scores, float64 (N,); NaN where it failed, was too slow or lacked features."""
         try:
             own = features if self.arrivals is None else self.arrivals.observe(batch)
+            if lacking if self.arrivals is None else self.arrivals.engine.lacked():
+                return Scored(self.bundle, np.full(len(batch), np.nan))
             found, _ = yield from self.breaker.call(lambda: self.score(own), WITHIN_S)
         except ModelError:
             found = np.full(len(batch), np.nan)

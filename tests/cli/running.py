@@ -15,11 +15,12 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
 START_LIMIT_S = 120
 
 
-def tollgate(*arguments, cwd, expect=0):
+def tollgate(*arguments, cwd, expect=0, env=None):
     """Run a command; return what it printed, both streams together."""
     done = subprocess.run(
         [sys.executable, "-m", "tollgate", *map(str, arguments)],
-        cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=600,
+        cwd=cwd, env=ENVIRONMENT | (env or {}), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        timeout=600,
     )  # fmt: skip
     assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
@@ -64,11 +65,13 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments, cwd):
+def serving(*arguments, cwd, env=None):
     """Serve on a free port until the block is left; wait until it is ready."""
     command = [sys.executable, "-m", "tollgate", "serve", "--port", "0", *map(str, arguments)]
     with Path(cwd, "server.log").open("a") as log:
-        process = subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, cwd=cwd, env=ENVIRONMENT | (env or {}), stdout=subprocess.PIPE, stderr=log, text=True
+        )
     try:
         line = process.stdout.readline()
         assert " on http" in line, Path(cwd, "server.log").read_text()

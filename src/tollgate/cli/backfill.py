@@ -9,6 +9,7 @@ import sys
 from enum import StrEnum
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 
@@ -29,6 +30,7 @@ from tollgate.cli.wiring import (
     open_file,
     plan_of,
     progress_bar,
+    remote_of,
     snapshots_of,
 )
 from tollgate.config import Config
@@ -39,6 +41,7 @@ from tollgate.ledger import Ledger
 from tollgate.recovery import Recovery
 
 _KEY_BYTES = 32
+_TIMEOUT_MS = 5000
 
 
 class Engine(StrEnum):
@@ -62,10 +65,14 @@ def backfill(
     partitions: Annotated[
         int | None, typer.Option(help="Over how many the entities of a kind are spread by Spark.", min=1)
     ] = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Remove a shared state first, for all servers that share it.")
+    ] = False,
 ) -> None:
     """Compute the feature state of a bundle from the ledger, while a server with another one goes on deciding.
 
-    The server that is then started with the bundle takes the state up where this left off.
+    The server that is then started with the bundle takes the state up where this left off. A shared state gets what the
+    ledger has and it has not.
 
     With DATA and OUTPUT: compute the features of a history in files, labels as they became known, into a Parquet file
     for each. They are those of the bundle, or without one of the configuration; the bits are the same on any engine.
@@ -74,7 +81,7 @@ def backfill(
     if data is None:
         if on is not Engine.HERE:
             raise ConfigError("no_data", "expected DATA and OUTPUT with --on: the ledger is read by one process")
-        _from_ledger(settings, open_bundle(settings, bundle))
+        _from_ledger(settings, open_bundle(settings, bundle), anew=anew)
         return
     if output is None or not is_set(data):
         raise ConfigError("no_data", f"expected a folder or URL of files and a place for the output, but got {data!r}")
@@ -125,8 +132,9 @@ def _on_spark(job: Job, master: str | None, partitions: int | None) -> Outcome:
     return outcome
 
 
-def _from_ledger(settings: Config, chosen: Bundle) -> None:
+def _from_ledger(settings: Config, chosen: Bundle, *, anew: bool) -> None:
     plan, key = plan_of(chosen), hash_key()
+    remote = remote_of(_patient(settings), key)
     snapshots = snapshots_of(settings, plan, key)
     if snapshots is None:
         raise ConfigError(
@@ -137,11 +145,21 @@ def _from_ledger(settings: Config, chosen: Bundle) -> None:
     reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
     with Ledger(settings.ledger.url, write=False) as ledger, progress_bar() as progress:
         task = progress.add_task("backfilling", total=ledger.transactions)
-        recovery = Recovery(plan, reader, ledger, snapshots)
-        arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total))
+        recovery = Recovery(plan, reader, ledger, snapshots, remote)
+        arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total), anew=anew)
         recovery.save(arrivals)
+        arrivals.engine.close()
+    where = snapshots.path if remote is None else ", ".join(settings.state.redis.urls)
     OUT.print(
-        f"{snapshots.path} holds the state of bundle {chosen.id} after {arrivals.engine.observed} transactions",
+        f"{where} holds the state of bundle {chosen.id} after {arrivals.engine.observed} transactions",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _patient(settings: Config) -> Config:
+    """Return the settings with more time for each answer: here no payment waits for one."""
+    replace = msgspec.structs.replace
+    redis = settings.state.redis
+    redis = replace(redis, timeout_ms=max(redis.timeout_ms, _TIMEOUT_MS))
+    return replace(settings, state=replace(settings.state, redis=redis))

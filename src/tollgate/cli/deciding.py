@@ -20,6 +20,7 @@ from tollgate.cli.wiring import (
     open_registry,
     plan_of,
     policy_of,
+    remote_of,
     snapshots_of,
 )
 from tollgate.config import Config, ServeConfig
@@ -83,7 +84,7 @@ def deciding(
             now_us,
             deadline_s,
         )
-        snapshots = _snapshots(config, limits, succession, ledger)
+        snapshots = None if settings.state.engine != "embedded" else _snapshots(config, limits, succession, ledger)
         yield Decider(chosen, registry, controls, reader, ledger, succession, scorer, snapshots)
 
 
@@ -110,9 +111,11 @@ def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
     def policy(bundle: Bundle, standing: Standing) -> Policy:
         return policy_of(bundle, reader, standing.entries, standing.rules)
 
+    remote = remote_of(settings, key)
+
     def recovery(bundle: Bundle, ledger: Ledger) -> Recovery:
         plan = plan_of(bundle)
-        return Recovery(plan, reader, ledger, snapshots_of(settings, plan, key))
+        return Recovery(plan, reader, ledger, None if remote else snapshots_of(settings, plan, key), remote)
 
     return Makers(
         judge=lambda bundle, standing: judge_of(bundle, policy(bundle, standing)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import sys
@@ -24,7 +25,7 @@ from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.control import ListEntry
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
-from tollgate.features import FeaturePlan
+from tollgate.features import FeaturePlan, RemoteEngine
 from tollgate.features.payments import PAYMENT_FEATURES
 from tollgate.features.plan import compile_plan, plan_from_data
 from tollgate.features.snapshot import plan_digest
@@ -98,6 +99,28 @@ def snapshots_of(config: Config, plan: FeaturePlan, key: bytes) -> Snapshots | N
         place = blake2b(repr((url.host, url.port, url.query)).encode(), digest_size=_DIGEST_DIGITS // 2).hexdigest()
         beside = Path(config.bundles).with_name(f"{url.database}-{place}")
     return Snapshots(beside.with_name(f"{beside.name}.{plan_digest(plan)[:_DIGEST_DIGITS]}.state"), key)
+
+
+def remote_of(config: Config, key: bytes) -> Callable[[FeaturePlan], RemoteEngine] | None:
+    """Return what makes an engine whose state is on servers, where the configuration says so; None else.
+
+    Raises:
+        ConfigError: The hash key ends with this process, or the extra is not installed.
+    """
+    if config.state.engine == "embedded":
+        return None
+    if not keeps_state():
+        raise ConfigError(
+            "no_hash_key", f"a shared feature state needs one hash key for all: set {HASH_KEY_VARIABLE} for each server"
+        )
+    try:
+        sharing = importlib.import_module("tollgate.cli.sharing")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "missing_extra", f"[state] engine = \"redis\" needs {error.name}: pip install 'tollgate[redis]'"
+        ) from error
+    make: Callable[[FeaturePlan], RemoteEngine] = sharing.shared_engines(config, key)
+    return make
 
 
 def features_of(config: Config) -> FeaturePlan:

@@ -5,14 +5,17 @@ from tollgate.features.declaration import Expr, constant, cos, cyclical, haversi
 from tollgate.features.engine import FeatureEngine
 from tollgate.features.entities import Entity, entity
 from tollgate.features.plan import FeaturePlan
+from tollgate.features.port import Engine, RemoteEngine
 
 __all__ = [
     "NOT_FRAUD",
     "Arrivals",
+    "Engine",
     "Entity",
     "Expr",
     "FeatureEngine",
     "FeaturePlan",
+    "RemoteEngine",
     "constant",
     "cos",
     "cyclical",

@@ -53,6 +53,7 @@ class FeatureEngine:
         self._few = self._scratch(_FEW)
         self._many = self._scratch(_MANY)
         self.observed = 0
+        self.remote = False
 
     def _scratch(self, rows: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         registers = np.zeros((self._program.registers, rows))
@@ -114,19 +115,30 @@ class FeatureEngine:
         self.observed += len(batch)
         return out
 
-    def learn(self, keys: NDArray[np.uint64], available_us: NDArray[np.int64]) -> None:
+    def lacked(self) -> tuple[str, ...]:
+        """Return the features that could not be read: none, for what is in memory is there."""
+        return ()
+
+    def learn(
+        self, keys: NDArray[np.uint64], available_us: NDArray[np.int64], ids: NDArray[np.uint64] | None = None
+    ) -> None:
         """Apply labels of fraud, in order of arrival: from now on `fraud_count` and the like know of them.
 
         Args:
             keys: Of the transactions that they are about, uint64 (E, L), as in `Batch.keys`.
             available_us: When each became known, int64 (L,).
+            ids: Of the same transactions, as `port.transaction_hashes` has them; here each comes once anyway.
 
         Raises:
             CapacityError: The state is full; nothing was applied.
         """
+        _ = ids
         status = kernel.learn(self._index, self._heap, self._meta, self._words, available_us, keys, self._few[0])
         if status == kernel.FULL:
             raise self._full(len(available_us))
+
+    def close(self) -> None:
+        """Nothing is to be left: the state ends with the process."""
 
     def _full(self, more: int) -> CapacityError:
         return CapacityError(

@@ -63,14 +63,15 @@ OK, FULL = 0, 1
 ABSENT = -1  # of a record: the entity is known, but nothing is kept of it yet
 HASHES, RECORDS, CLOCKS, SCRATCH_ROWS = range(4)  # rows of scratch; what follows them is room for a sample
 LINE_WORDS = 8  # of a cache line
-_CODE_MASK = np.uint64(2**52 - 1)  # of an entity's key: what a float64 register can hold of it
+CODE_MASK = np.uint64(2**52 - 1)  # of an entity's key: what a float64 register can hold of it
 _SWEPT_PER_ENTITY = 4  # slots looked at for each new entity: garbage stays a fraction of what is alive
 
 _SOURCES = ("heap.py", "history.py", "kernel.py", "layout.py", "operators.py", "records.py")
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i):
+def read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i):
+    """Fill the registers of what the features read from a record whose windows have moved on to time t."""
     last = heap[record + WATERMARK]
     end = tables[table, OUTPUTS_END]
     for o in range(tables[table, OUTPUTS], end):
@@ -101,7 +102,7 @@ def _read(heap, heap_f, record, table, t, tables, memories, outputs, sample, reg
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _key_of(keys, table, tables, column):
+def key_of(keys, table, tables, column):
     """Return the index key of a transaction's entity in a table, or 0 where it has none."""
     first = keys[tables[table, KEY_1], column]
     if first == np.uint64(0):
@@ -126,7 +127,7 @@ def _locate(index, heap, meta, keys, table, program, regs, scratch, start, n):
     """
     tables, windows, _, _, _, _, _, _, _, memories, _ = program
     for i in range(n):
-        key = _key_of(keys, table, tables, start + i)
+        key = key_of(keys, table, tables, start + i)
         scratch[HASHES, i] = np.int64(key)
         prefetch_slot(index, meta, key)
     for i in range(n):
@@ -180,7 +181,7 @@ def _approach(index, heap, meta, table, program, regs, scratch, n):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _nothing(record, table, tables, outputs, regs, i):
+def nothing(record, table, tables, outputs, regs, i):
     """Give the features of an entity that is missing, or of which no label is known."""
     for o in range(tables[table, OUTPUTS], tables[table, OUTPUTS_END]):
         kind = outputs[o, O_KIND]
@@ -203,12 +204,12 @@ def _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, sta
         for i in range(n):
             record = scratch[RECORDS, i]
             if record <= 0:
-                _nothing(record, table, tables, outputs, regs, i)
+                nothing(record, table, tables, outputs, regs, i)
                 continue
             t = max(time_us[start + i], heap[record + WATERMARK], scratch[CLOCKS, i] - tables[table, HORIZON])
             if has_windows:
                 advance(heap, heap_f, meta, record, table, t, program)
-            _read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i)
+            read(heap, heap_f, record, table, t, tables, memories, outputs, sample, regs, i)
             if from_labels:  # what has left a window for this reader is gone for the next one too
                 heap[record + WATERMARK] = t
                 continue
@@ -230,7 +231,7 @@ def _part(words, number):
 
 
 @numba.njit(error_model="numpy", inline="always")
-def _unpack(words):
+def unpack(words):
     """Return the row operators before and after the state, zones, codes, results, and what the state is made of.
 
     They come as one array, since handing over each by itself takes longer than a single event does.
@@ -274,7 +275,7 @@ def _compile(sources: str):
 
         Args:
             index, heap, meta: The state, int64 each, see `heap`.
-            words: The compiled program, int64, see `_unpack`.
+            words: The compiled program, int64, see `unpack`.
             time_us: int64 (n,).
             keys: uint64 (E, n).
             values: float64 (C, n).
@@ -290,7 +291,7 @@ def _compile(sources: str):
         time_us, keys, values = borrowed(time_us), borrowed(keys), borrowed(values)
         regs, scratch, out = borrowed(regs), borrowed(scratch), borrowed(out)
         heap_f = heap.view(np.float64)
-        before, after, zones, codes, results, program = _unpack(words)
+        before, after, zones, codes, results, program = unpack(words)
         total = time_us.shape[0]
         chunk = scratch.shape[1]
         if _full(index, heap, meta, total, program[0]):
@@ -310,7 +311,7 @@ def _compile(sources: str):
             for k in range(codes.shape[0]):
                 for i in range(n):
                     key = keys[codes[k, 0], start + i]
-                    regs[codes[k, 1], i] = math.nan if key == np.uint64(0) else np.float64(key & _CODE_MASK)
+                    regs[codes[k, 1], i] = math.nan if key == np.uint64(0) else np.float64(key & CODE_MASK)
             run_rows(before, zones, regs, n)
             entities = meta[ENTITIES]
             _visit(index, heap, heap_f, meta, time_us, keys, program, regs, scratch, start, n)
@@ -337,7 +338,7 @@ def _compile(sources: str):
         index, heap, meta, words = borrowed(index), borrowed(heap), borrowed(meta), borrowed(words)
         available_us, keys, regs = borrowed(available_us), borrowed(keys), borrowed(regs)
         heap_f = heap.view(np.float64)
-        program = _unpack(words)[5]
+        program = unpack(words)[5]
         tables, windows, _, _, _, _, _, _, _, memories, _ = program
         if _full(index, heap, meta, available_us.shape[0], tables):
             return FULL
@@ -345,7 +346,7 @@ def _compile(sources: str):
             if tables[table, SOURCE] != FROM_LABELS:
                 continue
             for i in range(available_us.shape[0]):
-                key = _key_of(keys, table, tables, i)
+                key = key_of(keys, table, tables, i)
                 if key == np.uint64(0):
                     continue
                 record = find(index, meta, key)

@@ -30,7 +30,7 @@ class Program(NamedTuple):
     registers: int
 
     def pack(self) -> Ints:
-        """Return all arrays in one, int64: start, rows and columns of each, then their words; see `kernel._unpack`."""
+        """Return all arrays in one, int64: start, rows and columns of each, then their words; see `kernel.unpack`."""
         parts = [self.before, self.after, self.zones, self.codes, self.results, *self.state]
         matrices = [part[:, None] if part.ndim == 1 else part for part in parts]
         start = 3 * len(matrices)

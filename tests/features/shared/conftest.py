@@ -1,0 +1,32 @@
+"""Real servers, started once."""
+
+import os
+
+import pytest
+
+from benchmarks import redis_servers
+
+
+def _needed():
+    if not redis_servers.installed():
+        if os.environ.get("TOLLGATE_REQUIRE_SERVICES"):
+            pytest.fail(f"needs {redis_servers.PACKAGE}")
+        pytest.skip(f"needs {redis_servers.PACKAGE}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One server."""
+    _needed()
+    one = redis_servers.Server(tmp_path_factory.mktemp("redis"))
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """Three primaries with a replica each."""
+    _needed()
+    one = redis_servers.Cluster(tmp_path_factory.mktemp("cluster"))
+    yield one
+    one.stop()
