@@ -12,6 +12,7 @@ EXIT_USAGE = 2  # the command or its configuration is wrong
 EXIT_BAD_INPUT = 3  # nothing was done, because the input could not be used
 EXIT_PARTIAL = 4  # done, but some rows were rejected into a side file
 EXIT_UNAVAILABLE = 5  # a resource (disk, database, port, model) could not be used
+EXIT_ATTENTION = 6  # done, and something that was looked at is over its limit
 
 
 class TollgateError(Exception):

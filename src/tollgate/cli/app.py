@@ -20,6 +20,7 @@ from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
 from tollgate.cli.lists import lists
+from tollgate.cli.monitoring import monitor
 from tollgate.cli.rules import rules
 from tollgate.cli.scoring import score
 from tollgate.cli.serving import serve
@@ -142,6 +143,7 @@ app.command()(audit)
 app.command()(backfill)
 app.command()(score)
 app.command("import")(import_history)
+app.command()(monitor)
 app.command()(serve)
 app.command()(simulate)
 

@@ -32,7 +32,7 @@ from tollgate.features import FeatureEngine, FeaturePlan
 from tollgate.files import Rejected, TransactionFile
 from tollgate.metrics import average_precision
 from tollgate.model.network import Network
-from tollgate.model.profile import profile_features
+from tollgate.model.profile import profile_features, profile_scores
 from tollgate.model.weights import read_weights
 from tollgate.replay import replay
 from tollgate.report import History, render_report
@@ -335,6 +335,7 @@ def _store(
             fingerprint=own.train.fingerprint(),
         ),
         profiles=tuple(history.features),
+        scores=profile_scores(candidate.checked),
         categories=prepared.texts,
         warnings=tuple(history.warnings),
     )
