@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from tollgate.decision import Outcome
 from tollgate.duration import SECOND_US
-from tollgate.label import LabelSource
-from tollgate.ledger.decided import Decided, Said
+from tollgate.ledger.decided import Decided, Said, verdict_of
 from tollgate.policy import OUTCOMES
 
 EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9)  # between the bins of scores whose frauds are counted
 _Z95 = 1.96  # standard normal quantile of a 95% interval
 
-_RANKS = {source.value: rank for rank, source in enumerate(LabelSource)}
 _REVIEW, _BLOCK = OUTCOMES.index(Outcome.REVIEW), OUTCOMES.index(Outcome.BLOCK)
 
 Floats = NDArray[np.float64]
@@ -145,7 +143,7 @@ class Maturity:
             said: The labels of those that have some.
             amounts: Gives the amounts of some bodies, in major units, float64.
         """
-        verdicts = [_verdict(said.get(identifier, ())) for identifier in rows.ids]
+        verdicts = [verdict_of(said[one]).is_fraud if said.get(one) else None for one in rows.ids]
         labelled = np.array([one is not None for one in verdicts], dtype=np.bool_)
         is_fraud = np.array([one is True for one in verdicts], dtype=np.bool_)
         unknown = (levels == _BLOCK) & ~labelled
@@ -234,13 +232,6 @@ def wilson(hits: int, rows: int) -> tuple[float, float]:
     middle = (share + _Z95**2 / (2 * rows)) / (1 + _Z95**2 / rows)
     half = _Z95 / (1 + _Z95**2 / rows) * math.sqrt(share * (1 - share) / rows + _Z95**2 / (4 * rows**2))
     return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def _verdict(said: Sequence[Said]) -> bool | None:
-    """Return what counts: the newest label, of one moment that of the strongest source; None without a label."""
-    if not said:
-        return None
-    return max(said, key=lambda one: (one.available_us, _RANKS.get(one.source, -1))).is_fraud
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -15,6 +15,7 @@ from tollgate import __version__
 from tollgate.cli.archive import archive
 from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
+from tollgate.cli.backtesting import backtest
 from tollgate.cli.bundles import bundles
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
@@ -141,6 +142,7 @@ app.add_typer(lists)
 app.add_typer(rules)
 app.command()(audit)
 app.command()(backfill)
+app.command()(backtest)
 app.command()(score)
 app.command("import")(import_history)
 app.command()(monitor)

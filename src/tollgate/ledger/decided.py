@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, Row, func, select
 
 from tollgate.errors import LedgerError
+from tollgate.label import LabelSource
 from tollgate.ledger import archived
 from tollgate.ledger.connection import reading
 from tollgate.ledger.group import Shadow
@@ -24,6 +25,8 @@ _GROUPS_AT_ONCE = 256  # read by one query
 _IDS_AT_ONCE = 500  # looked up by one query
 
 _GROUPS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
+
+_RANKS = {source.value: rank for rank, source in enumerate(LabelSource)}
 
 Times = NDArray[np.int64]
 
@@ -124,6 +127,11 @@ def labels_of(engine: Engine, ids: Sequence[str], at_us: int) -> dict[str, list[
             for identifier, is_fraud, available_us, source in connection.execute(part):
                 found.setdefault(identifier, []).append(Said(bool(is_fraud), available_us, source))
     return found
+
+
+def verdict_of(said: Sequence[Said]) -> Said:
+    """Return the label that counts of those of one transaction: the newest, of one moment the strongest source's."""
+    return max(said, key=lambda one: (one.available_us, _RANKS.get(one.source, -1)))
 
 
 def _parts(engine: Engine, since_us: int) -> Iterator[Decided]:
