@@ -15,7 +15,7 @@ _DASH = "\N{EN DASH}"
 
 def backtest_report(
     found: Weeks,
-    bundle: str,
+    decided_by: str,
     currency: str,
     headings: Sequence[str],
     cells: Callable[[Figures], Sequence[str]],
@@ -25,7 +25,7 @@ def backtest_report(
 
     Args:
         found: The weeks.
-        bundle: What decided.
+        decided_by: What decided, such as a bundle.
         currency: Of the amounts.
         headings: Of the table, that of the weeks first.
         cells: Gives the other cells of a row.
@@ -53,8 +53,8 @@ def backtest_report(
     return render(
         Page(
             title="Back-test",
-            about=f"Bundle {bundle}, {len(weeks)} weeks from {_day(weeks[0].start_us)} to {_day(found.end_us)}; each "
-            "payment decided with what was known before it.",
+            about=f"{decided_by[:1].upper()}{decided_by[1:]}: {len(weeks)} weeks, {_day(weeks[0].start_us)} to "
+            f"{_day(found.end_us)}. Each payment was decided with what was known before it.",
             lead=[lead],
             tiles=tiles,
             sections=[

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from tollgate.cli.wiring import (
     OUT,
     BundleOption,
     ConfigOption,
+    features_of,
     hash_key,
     open_bundle,
     open_config,
@@ -53,6 +55,9 @@ def backtest(
         dt.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="Where the first week begins; what is older only fills the windows."),
     ] = None,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train a new model for each week on what was known then; needs --since.")
+    ] = False,
     rules: Annotated[Path | None, typer.Option(help="Live rules of this file decide with the thresholds.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page with plots, such as backtest.html.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -65,49 +70,75 @@ def backtest(
     the costs of the configuration.
     """
     settings = open_config(config)
-    chosen = open_bundle(settings, bundle)
-    manifest = chosen.manifest
-    compiled = None if rules is None else compile_rules(read_rules(rules), plan_of(chosen))
     since_us = None if since is None else int(since.replace(tzinfo=dt.UTC).timestamp()) * SECOND_US
-    rejected: list[Rejected] = []
-    decided = _decide(settings, chosen, Policy(manifest.policy, compiled), data, rejected)
-    trained = (manifest.training.start_us, manifest.training.end_us)
-    found = by_week(decided, settings.policy.costs, since_us=since_us, trained_us=trained)
-    currency = manifest.money.currency
-    if as_json:
-        typer.echo(msgspec.json.encode(_as_data(found, chosen)))
+    if retrain and (since_us is None or rules is not None or bundle is not None):
+        raise ConfigError(
+            "bad_option",
+            "--retrain trains a model for each week from --since on: expected --since, and no --bundle and no --rules",
+        )
+    if retrain:
+        title, currency, trained_us = f"{settings.train.model}, trained anew each week", settings.money.currency, (0, 0)
+        decided, rejected = _retrained(settings, since_us or 0, data)
     else:
-        OUT.print(weeks_table(found, chosen.id, currency))
+        chosen = open_bundle(settings, bundle)
+        title, currency = f"bundle {chosen.id}", chosen.manifest.money.currency
+        trained_us = (chosen.manifest.training.start_us, chosen.manifest.training.end_us)
+        decided, rejected = _decided(settings, chosen, rules, data)
+    found = by_week(decided, settings.policy.costs, since_us=since_us, trained_us=trained_us)
+    if as_json:
+        typer.echo(msgspec.json.encode(_as_data(found, title, currency)))
+    else:
+        OUT.print(weeks_table(found, title, currency))
         for sentence in summary(found, currency):
             OUT.print(sentence, **_PLAIN)
     if report is not None:
-        _report(report, found, chosen)
+        _report(report, found, title, currency)
     if data is not None and report_rejected(rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _decide(settings: Config, chosen: Bundle, policy: Policy, data: Path | None, rejected: list[Rejected]) -> Verdicts:
-    manifest = chosen.manifest
-    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+def _decided(
+    settings: Config, chosen: Bundle, rules: Path | None, data: Path | None
+) -> tuple[Verdicts, list[Rejected]]:
+    """Return what a bundle says of a history, and the rows that could not be used."""
+    manifest, plan = chosen.manifest, plan_of(chosen)
+    policy = Policy(manifest.policy, None if rules is None else compile_rules(read_rules(rules), plan))
     score = score_of(chosen, runtime_of(chosen))
-    engine = FeatureEngine(plan_of(chosen))
+    reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
+    with _replaying(settings, reader, data) as (history, advance, rejected):
+        return decide(history, FeatureEngine(plan), lambda features: score(features)[0], policy, advance), rejected
 
-    def run(history: Iterator[Past], total: int, name: str) -> Verdicts:
-        with progress_bar() as progress:
-            task = progress.add_task(f"replaying {name}", total=total)
-            return decide(
-                _keeping(history, rejected),
-                engine,
-                lambda features: score(features)[0],
-                policy,
-                lambda rows: progress.advance(task, rows),
-            )
 
-    if data is not None:
-        file = open_file(data, settings, reader, labelled=True)
-        return run(past_of_file(file), file.rows, data.name)
-    with Ledger(settings.ledger.url, write=False) as ledger:
-        return run(past_of_ledger(ledger, reader, settings.label.delay_us), ledger.transactions, "the ledger")
+def _retrained(settings: Config, since_us: int, data: Path | None) -> tuple[Verdicts, list[Rejected]]:
+    """Return what models that are trained week by week say of a history."""
+    module = _extra("retraining", "--retrain")
+    plan = features_of(settings)
+    reader = TransactionReader(settings.table, settings.money, hash_key())
+    with _replaying(settings, reader, data) as (history, advance, rejected):
+        decided: Verdicts = module.decide_retrained(
+            history, plan, settings, since_us, advance,
+            lambda start_us: ERR.print(f"training for the week from {_day(start_us)}", **_PLAIN),
+        )  # fmt: skip
+        return decided, rejected
+
+
+@contextmanager
+def _replaying(
+    settings: Config, reader: TransactionReader, data: Path | None
+) -> Iterator[tuple[Iterator[Past], Callable[[int], None], list[Rejected]]]:
+    """Yield a history, what is to be told how many rows were read, and where rows go that cannot be used."""
+    rejected: list[Rejected] = []
+    with ExitStack() as stack:
+        if data is not None:
+            file = open_file(data, settings, reader, labelled=True)
+            history, total, name = past_of_file(file), file.rows, data.name
+        else:
+            ledger = stack.enter_context(Ledger(settings.ledger.url, write=False))
+            history = past_of_ledger(ledger, reader, settings.label.delay_us)
+            total, name = ledger.transactions, "the ledger"
+        progress = stack.enter_context(progress_bar())
+        task = progress.add_task(f"replaying {name}", total=total)
+        yield _keeping(history, rejected), lambda rows: progress.advance(task, rows), rejected
 
 
 def _keeping(history: Iterator[Past], rejected: list[Rejected]) -> Iterator[Past]:
@@ -116,9 +147,9 @@ def _keeping(history: Iterator[Past], rejected: list[Rejected]) -> Iterator[Past
         yield one
 
 
-def weeks_table(found: Weeks, bundle: str, currency: str) -> Table:
+def weeks_table(found: Weeks, title: str, currency: str) -> Table:
     """Return the weeks, one a row, and their totals."""
-    table = Table(title=f"bundle {bundle}, {len(found.weeks)} weeks", title_justify="left")
+    table = Table(title=f"{title}: {len(found.weeks)} weeks", title_justify="left")
     table.add_column("week from", no_wrap=True)
     headings = (
         "payments", "reviews a day", "frauds", "caught", "caught %", f"caught {currency} %", "blocked wrongly",
@@ -171,7 +202,7 @@ def summary(found: Weeks, currency: str) -> list[str]:
     return said
 
 
-def _as_data(found: Weeks, chosen: Bundle) -> dict[str, Any]:
+def _as_data(found: Weeks, title: str, currency: str) -> dict[str, Any]:
     data: dict[str, Any] = msgspec.to_builtins(found)
     every = [*zip(data["weeks"], (one.figures for one in found.weeks), strict=True)]
     for one, figures in every:
@@ -179,7 +210,7 @@ def _as_data(found: Weeks, chosen: Bundle) -> dict[str, Any]:
     data["total"] |= _rates(found.total)
     if found.unseen is not None:
         data["unseen"] |= _rates(found.unseen)
-    return {"bundle": chosen.id, "currency": chosen.manifest.money.currency, **data}
+    return {"decided_by": title, "currency": currency, **data}
 
 
 def _rates(figures: Figures) -> dict[str, float | None]:
@@ -189,23 +220,25 @@ def _rates(figures: Figures) -> dict[str, float | None]:
     return {name: getattr(figures, name) for name in names}
 
 
-def _report(path: Path, found: Weeks, chosen: Bundle) -> None:
-    try:
-        page = importlib.import_module("tollgate.backtest_report")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate backtest --report' needs {error.name}: pip install 'tollgate[train]'"
-        ) from error
-    currency = chosen.manifest.money.currency
-    table = weeks_table(found, chosen.id, currency)
-    text = page.backtest_report(
-        found, chosen.id, currency, [str(column.header) for column in table.columns], cells, summary(found, currency)
-    )
+def _report(path: Path, found: Weeks, title: str, currency: str) -> None:
+    module = _extra("backtest_report", "--report")
+    headings = [str(column.header) for column in weeks_table(found, title, currency).columns]
+    text = module.backtest_report(found, title, currency, headings, cells, summary(found, currency))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError("cannot_write", f"could not write {path}: {error}", file=str(path)) from error
     ERR.print(f"wrote {path}", **_PLAIN)
+
+
+def _extra(module: str, option: str) -> Any:
+    """Return a module that needs an extra; a serving image has no PyTorch."""
+    try:
+        return importlib.import_module(f"tollgate.{module}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "missing_extra", f"'tollgate backtest {option}' needs {error.name}: pip install 'tollgate[train]'"
+        ) from error
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
