@@ -82,6 +82,16 @@ def test_a_label_counts_once_it_has_come():
     assert first.reviewed == 2
 
 
+def test_what_is_newer_than_a_label_delay_counts_nowhere():
+    """Its frauds are known before its good payments are: decisions would look better than they are."""
+    found = by_week(HISTORY, COSTS, delay_us=3 * DAY_US, end_us=(DAY + 12) * DAY_US)
+    assert found.mature_us == (DAY + 9) * DAY_US
+    assert [one.figures.known for one in found.weeks] == [6, 3]
+    found = by_week(HISTORY, COSTS, delay_us=4 * DAY_US, end_us=(DAY + 12) * DAY_US)
+    assert [one.figures.known for one in found.weeks] == [6, 2]
+    assert found.weeks[1].figures.fraud_value == 200.0
+
+
 def test_weeks_that_the_model_was_trained_on_are_told_apart():
     """Totals are given with and without them; what is older than the first week is left out."""
     found = by_week(HISTORY, COSTS, trained_us=(0, (DAY + 3) * DAY_US))

@@ -54,14 +54,14 @@ class Verdicts(NamedTuple):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the payments of some days. All but the first four are of payments whose label had come.
+    """What became of the payments of some days. All but the first four are of payments whose label had come for sure.
 
     Attributes:
         days: How many.
         transactions: All.
         reviewed: Of all, held for an analyst.
         blocked: Of all.
-        known: Payments whose label had come by the end of the history.
+        known: Payments whose label had come by the end of the history, and that were old enough for it.
         caught: Frauds held or blocked.
         caught_value: The money in them, in major units of the base currency.
         blocked_frauds: Frauds that were blocked.
@@ -137,11 +137,13 @@ class Weeks(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         end_us: The newest effective time: labels that came after it do not count.
+        mature_us: Newer payments do not count, since some of their labels come later.
         total: Of all weeks together.
         unseen: Of the weeks without a payment that the model was trained on; null where it is all of them, or none.
     """
 
     end_us: int
+    mature_us: int
     weeks: tuple[Week, ...]
     total: Figures
     unseen: Figures | None
@@ -199,15 +201,20 @@ def by_week(
     *,
     since_us: int | None = None,
     trained_us: tuple[int, int] = (0, 0),
+    delay_us: int = 0,
     end_us: int | None = None,
 ) -> Weeks:
     """Return what decisions would have done, week by week.
+
+    Payments of the last label delay do not count even where their label has come: frauds are known sooner than good
+    payments, and decisions would look better than they are.
 
     Args:
         decided: In any order.
         costs: What decisions cost.
         since_us: Where the first week begins; by default with the day of the first payment.
         trained_us: When the training period of the model began and ended.
+        delay_us: How long after a transaction its label has come, in microseconds.
         end_us: Labels that came after it do not count; by default the newest effective time.
 
     Raises:
@@ -230,7 +237,7 @@ def by_week(
         mine = rows.take(number == place)
         begins_us = start_us + place * WEEK_US
         days = (min(begins_us + WEEK_US, last_us) - begins_us) / DAY_US
-        known = mine.available_us <= end_us
+        known = (mine.available_us <= end_us) & (mine.time_us <= end_us - delay_us)
         trained = (mine.time_us >= trained_us[0]) & (mine.time_us < trained_us[1])
         weeks.append(
             Week(
@@ -243,6 +250,7 @@ def by_week(
     unseen = [one.figures for one in weeks if not one.trained]
     return Weeks(
         end_us=end_us,
+        mature_us=end_us - delay_us,
         weeks=tuple(weeks),
         total=_total([one.figures for one in weeks]),
         unseen=_total(unseen) if 0 < len(unseen) < len(weeks) else None,

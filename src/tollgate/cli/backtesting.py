@@ -84,7 +84,13 @@ def backtest(
         title, currency = f"bundle {chosen.id}", chosen.manifest.money.currency
         trained_us = (chosen.manifest.training.start_us, chosen.manifest.training.end_us)
         decided, rejected = _decided(settings, chosen, rules, data)
-    found = by_week(decided, settings.policy.costs, since_us=since_us, trained_us=trained_us)
+    found = by_week(
+        decided,
+        settings.policy.costs,
+        since_us=since_us,
+        trained_us=trained_us,
+        delay_us=settings.label.delay_us,
+    )
     if as_json:
         typer.echo(msgspec.json.encode(_as_data(found, title, currency)))
     else:
@@ -172,14 +178,14 @@ def cells(figures: Figures) -> tuple[str, ...]:
     return (
         f"{figures.transactions:,}",
         f"{figures.reviews_per_day:,.1f}",
-        f"{figures.frauds:,}",
-        f"{figures.caught:,}",
+        f"{figures.frauds:,}" if figures.known else _DASH,
+        f"{figures.caught:,}" if figures.known else _DASH,
         _percent(figures.recall),
         _percent(figures.value_detection_rate),
-        f"{figures.blocked_good:,}",
+        f"{figures.blocked_good:,}" if figures.known else _DASH,
         _percent(figures.false_positive_rate, 2),
         _percent(figures.precision),
-        f"{figures.saved:,.0f}",
+        f"{figures.saved:,.0f}" if figures.known else _DASH,
     )
 
 
@@ -194,8 +200,8 @@ def summary(found: Weeks, currency: str) -> list[str]:
     ]
     if immature:
         said.append(
-            f"{immature:,} payments count only as payments and reviews: their label had not come by "
-            f"{_day(found.end_us)}, the newest day, or cannot come since they were blocked"
+            f"{immature:,} payments count only as payments and reviews: they are newer than {_day(found.mature_us)}, "
+            "one label delay before the newest, or their label had not come, or cannot come since they were blocked"
         )
     if any(one.trained for one in found.weeks):
         said.append("* the model was trained on payments of this week: it scores them better than it will score others")
