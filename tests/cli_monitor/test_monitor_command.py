@@ -63,7 +63,9 @@ def test_the_exit_code_tells_a_scheduler_whether_to_wake_somebody(watched):
     Path("tollgate.toml").write_text(wide)
     calm = run("--at", day(START + 14)).output
     assert "attention" not in calm
-    assert "figures of features that are fine" in calm
+    assert "other figures of features: 4 as in training; --all shows them" in calm
+    assert "card_count_1h" not in calm
+    assert "card_count_1h" in run("--at", day(START + 14), "--all").output
     moved = run("--at", day(START + 21), expect=EXIT_ATTENTION).output
     rows = [line for line in moved.splitlines() if re.match(r"│ (attention|watch|unknown|fine)", line)]
     assert "attention" in rows[0]

@@ -168,9 +168,10 @@ def _tell(seen: Observation, found: Sequence[Finding], *, as_json: bool, show_al
 
 
 def findings_table(seen: Observation, found: Sequence[Finding], *, show_all: bool) -> Table:
-    """Return findings as a table, the worst first; features that are fine only as a number, unless all are wanted."""
+    """Return findings as a table, the worst first; of features over no limit only how many, unless all are wanted."""
     names = {one.name for one in seen.features}
-    shown = [one for one in found if show_all or one.state is not State.FINE or one.subject not in names]
+    quiet = (State.FINE, State.UNKNOWN)
+    shown = [one for one in found if show_all or one.state not in quiet or one.subject not in names]
     newest, mature = (" to ".join(map(_day, period)) for period in (seen.period_us, seen.mature_us))
     title = f"bundle {seen.bundle}: payments of {newest}; labels have come for those of {mature}"
     table = Table(title=title, title_justify="left")
@@ -182,9 +183,13 @@ def findings_table(seen: Observation, found: Sequence[Finding], *, show_all: boo
     for one in shown:
         cells = (one.subject, one.measure, one.value, one.limit, one.text)
         table.add_row(Text(one.state.value, style=_COLOURS[one.state]), *map(Text, cells))
-    hidden = len(found) - len(shown)
-    if hidden:
-        table.caption = f"and {hidden} figures of features that are fine; --all shows them"
+    hidden = [
+        f"{count} {text}"
+        for state, text in ((State.FINE, "as in training"), (State.UNKNOWN, "of which too few payments were seen"))
+        if (count := sum(one.state is state and one.subject in names for one in found))
+    ]
+    if hidden and not show_all:
+        table.caption = f"other figures of features: {', '.join(hidden)}; --all shows them"
         table.caption_justify = "left"
     return table
 
