@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 import typer
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from observing import FIRST_DAY, manifest, payments, record, store
 from tollgate.cli.monitoring import monitor
+from tollgate.config import MonitorConfig
 from tollgate.errors import EXIT_ATTENTION, BundleError, ConfigError
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import Ledger
@@ -141,3 +143,18 @@ def test_what_cannot_be_meant_is_refused(watched):
     Path("tollgate.toml").write_text("[monitor]\npsi_watch = 0.5\n")
     with pytest.raises(ConfigError, match="psi_watch"):
         run()
+
+
+def test_the_page_names_every_setting_with_its_default():
+    """docs/monitoring.md has what `[monitor]` has, and nothing else."""
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([^|]+) \|", page[page.index("Limits are in") :], re.MULTILINE)
+    told = {
+        name.strip("` "): value.strip(' `"')
+        for names, values in rows
+        for name, value in zip(
+            names.split(","), values.split(",") * (1 if "," in values else names.count(",") + 1), strict=True
+        )
+    }
+    defaults = msgspec.structs.asdict(MonitorConfig())
+    assert told == {name: "none" if value is None else str(value) for name, value in defaults.items()}
