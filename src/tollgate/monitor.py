@@ -152,7 +152,12 @@ def _drift(one: Drift, what: str, config: MonitorConfig) -> list[Finding]:
         )
     ]
     if one.lost > config.missing_limit and one.missing is not None:
-        text = f"missing, {_percent(one.missing_before)} in training: is a field not sent any more, or newly sent?"
+        why = (
+            "is a field not sent any more?"
+            if one.missing > one.missing_before
+            else "is a field newly sent, or did the training begin with empty windows?"
+        )
+        text = f"missing, {_percent(one.missing_before)} in training: {why}"
         change = f"{_percent(one.missing_before)} \N{PLUS-MINUS SIGN} {_percent(config.missing_limit)}"
         found.append(
             Finding(
