@@ -9,6 +9,7 @@ from tollgate.bundle import MODEL, Manifest, Registry, Training
 from tollgate.config import PolicyConfig, TrainConfig
 from tollgate.decision import Decision, Mode
 from tollgate.duration import DAY_US
+from tollgate.label import Label
 from tollgate.ledger import Counts, Group, Shadow
 from tollgate.model.calibration import Calibration
 from tollgate.model.profile import profile_features, profile_scores
@@ -63,6 +64,16 @@ def store(folder, made):
     bundle_id = registry.store(made, {MODEL: b"not looked at here"})
     registry.promote(bundle_id)
     return bundle_id
+
+
+def add_labels(ledger, *said):
+    """Record labels: id, verdict, when it was known, who says so."""
+    ledger.add_labels(
+        [
+            Label(transaction_id=one, is_fraud=fraud, available_us=int(known_us), source=source)
+            for one, fraud, known_us, source in said
+        ]
+    )
 
 
 def record(ledger, rows, bundle, *, shadow=None, degraded=frozenset(), observed_us=None):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from deciding import READER
-from observing import FIRST_DAY, GROUP, PER_DAY, POLICY, manifest, payments, record
+from observing import FIRST_DAY, GROUP, PER_DAY, POLICY, add_labels, manifest, payments, record
 from tollgate.config import MonitorConfig, PolicyConfig
 from tollgate.decision import Outcome
 from tollgate.duration import DAY_US
-from tollgate.label import Label, LabelSource
+from tollgate.label import LabelSource
 from tollgate.ledger.archive import archive
 from tollgate.ledger.decided import CHUNK_ROWS, decided_since, labels_of, newest_us
 from tollgate.maturity import wilson
@@ -92,10 +92,10 @@ def test_immature_labels_are_not_counted(ledger):
     labels = []
     for place in np.flatnonzero(fraud).tolist():
         known_us = int(time_us[place]) + DELAY_US // 2 + (365 * DAY_US if late[place] else 0)
-        labels.append(Label(rows[place]["transaction_id"], True, known_us, LabelSource.CUSTOMER))
+        labels.append((rows[place]["transaction_id"], True, known_us, LabelSource.CUSTOMER))
         if reversed_[place]:
-            labels.append(Label(rows[place]["transaction_id"], False, known_us + 1, LabelSource.CHARGEBACK))
-    ledger.add_labels(labels)
+            labels.append((rows[place]["transaction_id"], False, known_us + 1, LabelSource.CHARGEBACK))
+    add_labels(ledger, *labels)
     seen = look(ledger, at_us)
     known = fraud & in_window & ~late & ~reversed_
     labelled = fraud & in_window & ~late
@@ -129,20 +129,20 @@ def test_scores_that_foretell_too_much_are_found(ledger):
     at_us = (START + 14) * DAY_US
     rng = np.random.default_rng(4)
     times = READER.from_rows(rows).time_us
-    ledger.add_labels(
-        [
-            Label(one.transaction_id, True, int(when) + 1, LabelSource.ANALYST)
+    add_labels(
+        ledger,
+        *(
+            (one.transaction_id, True, int(when) + 1, LabelSource.ANALYST)
             for one, when in zip(decisions, times, strict=True)
             if one.outcome is not Outcome.BLOCK and rng.random() < one.score
-        ]
+        ),
     )
     fine = by_name(look(ledger, at_us))["calibration", "frauds"]
     assert fine.state is State.FINE
     wrong = by_name(look(ledger, at_us, bundle="champion"), msgspec.structs.replace(CONFIG, calibration_limit=1.01))
     assert wrong["calibration", "frauds"].state is State.FINE  # it is off by more than that, by chance
-    ledger.add_labels(
-        [Label(one.transaction_id, False, at_us - 1, LabelSource.CHARGEBACK) for one in decisions if one.score > 0.02]
-    )
+    high = [one.transaction_id for one in decisions if one.score > 0.02]
+    add_labels(ledger, *((one, False, at_us - 1, LabelSource.CHARGEBACK) for one in high))
     found = by_name(look(ledger, at_us))["calibration", "frauds"]
     assert found.state is State.ATTENTION
 

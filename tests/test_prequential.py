@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deciding import CARD, READER
-from observing import bodies_of
+from observing import add_labels, bodies_of
 from tollgate.config import CostsConfig, PolicyConfig
 from tollgate.decision import Outcome
 from tollgate.duration import DAY_US
@@ -16,7 +16,7 @@ from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, FeatureEngine, tx
 from tollgate.features.plan import compile_plan
 from tollgate.files import LabelFields, TransactionFile
-from tollgate.label import Label, LabelSource
+from tollgate.label import LabelSource
 from tollgate.ledger import Counts, Group, History
 from tollgate.past import NEVER_US, Past, past_of_file, past_of_ledger
 from tollgate.policy import Policy
@@ -168,10 +168,9 @@ def test_a_file_and_a_ledger_of_the_same_history_say_the_same(tmp_path, open_led
         History(row["transaction_id"], int(when), int(when), body)
         for row, when, body in zip(rows, batch.time_us, bodies_of(rows), strict=True)
     ]
-    labels = [
-        Label(rows[i]["transaction_id"], True, int(known_us[i]), LabelSource.CUSTOMER) for i in np.flatnonzero(fraud)
-    ]
-    ledger.import_history(past, labels)
+    ledger.import_history(past, [])
+    known = [(rows[i]["transaction_id"], True, known_us[i], LabelSource.CUSTOMER) for i in np.flatnonzero(fraud)]
+    add_labels(ledger, *known)
     file = TransactionFile(path, READER, LabelFields("is_fraud", "label_available", 0))
     found = [
         decide(history, FeatureEngine(LEARNING, 2**24), suspicious, Policy(PolicyConfig()))
@@ -199,12 +198,11 @@ def test_what_a_blocked_payment_was_nobody_knows(tmp_path, open_ledger):
         )
     )
     known_us = int(times[-1]) + DAY_US
-    ledger.add_labels(
-        [
-            Label(ids[1], True, known_us, LabelSource.ANALYST),
-            Label(ids[2], True, known_us, LabelSource.CUSTOMER),
-            Label(ids[2], False, known_us + 5, LabelSource.CHARGEBACK),
-        ]
+    add_labels(
+        ledger,
+        (ids[1], True, known_us, LabelSource.ANALYST),
+        (ids[2], True, known_us, LabelSource.CUSTOMER),
+        (ids[2], False, known_us + 5, LabelSource.CHARGEBACK),
     )
     (past,) = past_of_ledger(ledger, READER, 7 * DAY_US)
     assert past.is_fraud.tolist() == [False, True, False, False]

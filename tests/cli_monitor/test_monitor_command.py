@@ -16,11 +16,11 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
-from observing import FIRST_DAY, manifest, payments, record, store
+from observing import FIRST_DAY, add_labels, manifest, payments, record, store
 from tollgate.cli.monitoring import monitor
 from tollgate.config import MonitorConfig
 from tollgate.errors import EXIT_ATTENTION, BundleError, ConfigError
-from tollgate.label import Label, LabelSource
+from tollgate.label import LabelSource
 from tollgate.ledger import Ledger
 
 START = FIRST_DAY + 30
@@ -44,8 +44,7 @@ def watched(tmp_path, monkeypatch):
         record(ledger, calm, bundle, shadow=("0123456789abcdef", 0.05))
         record(ledger, payments(7, 2, first_day=START + 14, raised=4.0), bundle)
         known_us = (START + 9) * 86_400_000_000
-        labels = [Label(one["transaction_id"], True, known_us, LabelSource.CHARGEBACK) for one in calm[:2000:20]]
-        ledger.add_labels(labels)
+        add_labels(ledger, *((one["transaction_id"], True, known_us, LabelSource.CHARGEBACK) for one in calm[:2000:20]))
     return bundle
 
 
