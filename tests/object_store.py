@@ -1,16 +1,14 @@
 """An S3 server for tests: moto's, over HTTP, in a process of its own."""
 
 import importlib.util
-import os
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import contextmanager
 
-import pytest
-
 from cli.running import free_port
+from services import lack
 
 START_LIMIT_S = 60
 
@@ -20,8 +18,7 @@ def object_store(folder):
     """Run the server until the block is left; give the environment in which s3fs reaches it."""
     lacking = [name for name in ("moto", "s3fs") if importlib.util.find_spec(name) is None]
     if lacking:
-        assert "TOLLGATE_REQUIRE_SERVICES" not in os.environ, f"not installed: {lacking}"
-        pytest.skip(f"needs {' and '.join(lacking)}: pip install 'moto[server]' s3fs")
+        lack("s3", f"needs {' and '.join(lacking)}: pip install 'moto[server]' s3fs")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("wb") as log:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import os
 import shutil
 import subprocess
 import sys
@@ -10,8 +9,9 @@ import tempfile
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-import pytest
 from sqlalchemy import create_engine, text
+
+from services import lack
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "postgres"
 _NUMBERS = itertools.count(1)
@@ -74,7 +74,5 @@ class Server:
 def start(*settings):
     """Return a new server; skip the test where there is none to be had."""
     if why := lacking():
-        if os.environ.get("TOLLGATE_REQUIRE_SERVICES"):
-            pytest.fail(why)
-        pytest.skip(why)
+        lack("postgres", why)
     return Server(*settings)

@@ -24,7 +24,7 @@ from tollgate.config import PolicyConfig, TrainConfig
 from tollgate.durable import replacing, sync_folder
 from tollgate.errors import BundleError, TollgateError
 from tollgate.model.calibration import Calibration
-from tollgate.model.profile import FeatureProfile
+from tollgate.model.profile import FeatureProfile, ScoreProfile
 from tollgate.money import Money
 from tollgate.schema import Schema
 
@@ -68,6 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         train: Which model, its sizes and rates.
         metrics: Of the model on its test period; null is a measure that was not defined there.
         profiles: Each feature over the training rows, in the order of the plan.
+        scores: Of the validation rows; null in a bundle of before it was kept.
         categories: Texts of category codes, so that reasons can be read.
         warnings: What the training had to say, as sentences.
         files: SHA-256 of each other file, in hex. The registry fills it in.
@@ -85,6 +86,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     metrics: dict[str, float | None]
     training: Training
     profiles: tuple[FeatureProfile, ...]
+    scores: ScoreProfile | None = None
     categories: dict[float, str] = {}
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = {}

@@ -375,6 +375,43 @@ class StateConfig(Section, frozen=True):
     redis: RedisConfig = RedisConfig()
 
 
+class MonitorConfig(Section, frozen=True):
+    """What `tollgate monitor` looks at, and from when on something asks for attention."""
+
+    window: str = "7d"  # of payments, by effective time
+    psi_watch: PositiveFloat = 0.1  # of a feature or the score, and beyond chance
+    psi_limit: PositiveFloat = 0.25
+    missing_limit: Share = 0.05  # by which the share of missing values may change, beyond chance
+    degraded_limit: Share = 0.01  # share of the decisions that were made without the model
+    late_after: str = "5m"  # behind a payment that came before
+    late_limit: Share = 0.05  # share of the payments that are late
+    stale_after: str = "1h"  # the newest payment may be so old
+    alerts_per_day: Positive | None = None  # reviews and blocks, on average; no limit without it
+    calibration_limit: Annotated[float, Meta(gt=1)] = 1.5  # times more or fewer frauds than the scores say
+    precision_limit: Share | None = None  # of alerts whose labels have come, at least
+    recall_limit: Share | None = None
+    fewest_rows: Positive = 500  # with fewer, drift is not judged
+    fewest_frauds: Positive = 30  # with fewer, precision, recall and calibration are not judged
+
+    def __post_init__(self) -> None:
+        for text in (self.window, self.late_after, self.stale_after):
+            parse_duration_us(text)
+        if self.psi_watch > self.psi_limit:
+            raise ConfigError(
+                "bad_config", f"[monitor] expected psi_watch <= psi_limit, but got {self.psi_watch} > {self.psi_limit}"
+            )
+
+    @property
+    def late_us(self) -> int:
+        """`late_after`, in microseconds."""
+        return parse_duration_us(self.late_after)
+
+    @property
+    def stale_s(self) -> float:
+        """`stale_after`, in seconds."""
+        return parse_duration_us(self.stale_after) / SECOND_US
+
+
 class FilesConfig(Section, frozen=True):
     """How files are read."""
 
@@ -399,6 +436,7 @@ class Config(Section, frozen=True):
     stream: StreamConfig = StreamConfig()
     ledger: LedgerConfig = LedgerConfig()
     state: StateConfig = StateConfig()
+    monitor: MonitorConfig = MonitorConfig()
 
 
 def parse_config(text: str, origin: str) -> Config:

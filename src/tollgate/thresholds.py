@@ -96,8 +96,22 @@ def total_cost(
         amount: float64 (N,), in major units of the base currency.
         policy: The thresholds and the costs.
     """
-    approved, reviewed, blocked = _row_costs(is_fraud, amount, policy.costs)
-    return float(np.where(scores >= policy.block, blocked, np.where(scores >= policy.review, reviewed, approved)).sum())
+    levels = (scores >= policy.review).astype(np.int8) + (scores >= policy.block)
+    return float(costs_by_level(is_fraud, amount, levels, policy.costs).sum())
+
+
+def costs_by_level(
+    is_fraud: NDArray[np.bool_], amount: NDArray[np.float64], levels: NDArray[np.int8], costs: CostsConfig
+) -> NDArray[np.float64]:
+    """Return what each decision would have cost, float64 (N,), in major units of the base currency; see `total_cost`.
+
+    Args:
+        is_fraud: bool (N,).
+        amount: float64 (N,), in major units of the base currency.
+        levels: What was decided: 0 for approve, 1 for review, 2 for block, int8 (N,).
+        costs: Of each.
+    """
+    return np.choose(levels, _row_costs(is_fraud, amount, costs))
 
 
 def _row_costs(

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import random
 import shutil
 
@@ -11,6 +10,7 @@ import polars as pl
 import pytest
 
 from cli.running import tollgate
+from services import lack
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine
 from tollgate.features.payments import PAYMENT_FEATURES
 from tollgate.features.plan import compile_plan
@@ -113,10 +113,8 @@ def test_files_need_a_place_and_the_ledger_no_engine(history):
 @pytest.mark.timeout(900)
 def test_spark_gives_the_same_bits(history):
     """Late rows, labels, repeated ids and missing entities, over three partitions and two processes."""
-    lacking = importlib.util.find_spec("pyspark") is None or shutil.which("java") is None
-    if lacking:
-        assert "TOLLGATE_REQUIRE_SERVICES" not in os.environ, "expected PySpark and Java"
-        pytest.skip("needs pip install 'tollgate[spark]' and Java 17")
+    if importlib.util.find_spec("pyspark") is None or shutil.which("java") is None:
+        lack("spark", "needs pip install 'tollgate[spark]' and Java 17")
     printed = tollgate(
         "backfill", "set", "spark", "--on", "spark", "--master", "local[2]", "--partitions", "3", cwd=history, expect=4
     )

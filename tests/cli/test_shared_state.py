@@ -1,7 +1,6 @@
 """The server as a process with its feature state on Redis: as a user sets it up."""
 
 import json
-import os
 import shutil
 
 import polars as pl
@@ -9,6 +8,7 @@ import pytest
 
 from benchmarks import redis_servers
 from cli.running import serving, tollgate
+from services import lack
 from tollgate.simulate import payloads
 
 KEY = {"TOLLGATE_HASH_KEY": "a secret of the test of 32 bytes"}
@@ -18,9 +18,7 @@ PASSWORD = "let me in"
 @pytest.fixture
 def server(tmp_path):
     if not redis_servers.installed():
-        if os.environ.get("TOLLGATE_REQUIRE_SERVICES"):
-            pytest.fail(f"needs {redis_servers.PACKAGE}")
-        pytest.skip(f"needs {redis_servers.PACKAGE}")
+        lack("redis", f"needs {redis_servers.PACKAGE}")
     one = redis_servers.Server(tmp_path / "redis", "--appendonly", "yes", "--appendfsync", "always")
     one.client.config_set("requirepass", PASSWORD)
     yield one

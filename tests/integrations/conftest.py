@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.running import tollgate
+from services import lack
 from stream.conftest import cluster  # noqa: F401  # the fixture: a real broker
 
 ROOT = Path(__file__).parents[2]
@@ -36,9 +37,7 @@ def flink():
     if shutil.which("java") is None:
         lacking = "java; on Debian: apt-get install openjdk-17-jre-headless"
     if lacking:
-        if os.environ.get("TOLLGATE_REQUIRE_SERVICES"):
-            pytest.fail(f"needs {lacking}")
-        pytest.skip(f"needs {lacking}")
+        lack("flink", f"needs {lacking}")
     path = f"{ROOT / 'src'}:{ROOT / 'integrations' / 'flink'}"
     binaries = f"{PYTHON.parent}:{os.environ['PATH']}"  # Flink's own scripts call `python`
     return {**os.environ, "PYTHONPATH": path, "PATH": binaries, "OMP_NUM_THREADS": "1"}, str(PYTHON)

@@ -16,12 +16,14 @@ from tollgate.cli.actor import ByOption
 from tollgate.cli.archive import archive
 from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
+from tollgate.cli.backtesting import backtest
 from tollgate.cli.bundles import bundles
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
 from tollgate.cli.labels import label
 from tollgate.cli.lists import lists
+from tollgate.cli.monitoring import monitor
 from tollgate.cli.rules import rules
 from tollgate.cli.scoring import score
 from tollgate.cli.serving import serve
@@ -173,9 +175,11 @@ app.add_typer(lists)
 app.add_typer(rules)
 app.command()(audit)
 app.command()(backfill)
+app.command()(backtest)
 app.command()(score)
 app.command("import")(import_history)
 app.command()(label)
+app.command()(monitor)
 app.command()(serve)
 app.command()(simulate)
 

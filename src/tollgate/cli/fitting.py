@@ -33,7 +33,7 @@ from tollgate.features import FeatureEngine, FeaturePlan
 from tollgate.files import Rejected, Transactions
 from tollgate.metrics import average_precision
 from tollgate.model.network import Network
-from tollgate.model.profile import profile_features
+from tollgate.model.profile import profile_features, profile_scores
 from tollgate.model.weights import read_weights
 from tollgate.pool import Pool
 from tollgate.replay import replay
@@ -362,6 +362,7 @@ def _store(
             fingerprint=own.train.fingerprint(),
         ),
         profiles=tuple(history.features),
+        scores=profile_scores(candidate.checked),
         categories=prepared.texts,
         warnings=tuple(history.warnings),
     )

@@ -1,4 +1,4 @@
-"""What each feature looked like in training: the reference for reasons, and later for drift."""
+"""What each feature and the score looked like in training: the reference for reasons and for drift."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 BINS = 10  # of a number, holding equal numbers of training rows: the usual choice for PSI
 MAX_CODES = 20  # of a category, the most frequent; the rest is counted together
+
+TAIL = (0.95, 0.99)  # further edges of the score, where decisions are made
 
 
 class FeatureProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +29,30 @@ class FeatureProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     missing: float
     edges: tuple[float, ...]
     shares: tuple[float, ...]
+
+
+class ScoreProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The calibrated score over payments that the model had not seen when it scored them.
+
+    Attributes:
+        rows: How many those were.
+        profile: Like that of a feature; its bins hold a tenth of the rows each, and the highest is cut further.
+    """
+
+    rows: int
+    profile: FeatureProfile
+
+
+def profile_scores(scores: NDArray[np.float64]) -> ScoreProfile:
+    """Return the profile of calibrated scores, float64 (N,), N > 0."""
+    cuts = np.unique(np.concatenate((np.linspace(0, 1, BINS + 1)[1:-1], TAIL)))
+    edges = np.unique(np.quantile(scores, cuts, method="higher"))
+    counts = np.bincount(np.searchsorted(edges, scores, side="right"), minlength=edges.size + 1)
+    shares = counts / scores.size
+    typical = float(np.median(scores))
+    return ScoreProfile(
+        scores.size, FeatureProfile("score", False, typical, 0.0, tuple(edges.tolist()), tuple(shares.tolist()))
+    )
 
 
 def profile_features(

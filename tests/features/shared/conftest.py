@@ -1,17 +1,14 @@
 """Real servers, started once."""
 
-import os
-
 import pytest
 
 from benchmarks import redis_servers
+from services import lack
 
 
 def _needed():
     if not redis_servers.installed():
-        if os.environ.get("TOLLGATE_REQUIRE_SERVICES"):
-            pytest.fail(f"needs {redis_servers.PACKAGE}")
-        pytest.skip(f"needs {redis_servers.PACKAGE}")
+        lack("redis", f"needs {redis_servers.PACKAGE}")
 
 
 @pytest.fixture(scope="session")

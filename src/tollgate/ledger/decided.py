@@ -1,0 +1,228 @@
+"""What was decided since a moment, as columns, wherever it lies: for who looks back at decisions, beside the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sqlalchemy import Engine, Row, func, select
+
+from tollgate.errors import LedgerError
+from tollgate.label import LabelSource
+from tollgate.ledger import archived
+from tollgate.ledger.connection import reading
+from tollgate.ledger.group import Shadow
+from tollgate.ledger.settings import ArchiveMark, archive_mark
+from tollgate.ledger.stretches import opened
+from tollgate.ledger.tables import GROUPS, LABELS
+
+CHUNK_ROWS = 8192  # transactions handed on together: groups of a few would cost more than what they hold
+_GROUPS_AT_ONCE = 256  # read by one query
+_IDS_AT_ONCE = 500  # looked up by one query
+
+_GROUPS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
+
+_RANKS = {source.value: rank for rank, source in enumerate(LabelSource)}
+
+Times = NDArray[np.int64]
+
+
+class Decided(NamedTuple):
+    """N decided transactions in order of arrival, all by one bundle, beside one challenger or none.
+
+    Attributes:
+        bundle: Content id of the bundle that decided.
+        ids: The transaction ids.
+        effective_us: Their own times, int64 (N,), microseconds since 1970-01-01 UTC.
+        observed_us: When they were observed, int64 (N,).
+        bodies: Their fields, JSON.
+        answers: The decisions, JSON.
+        features: What was decided on, float64 (N, F), or None.
+        shadow: The challenger's scores, or None.
+    """
+
+    bundle: str
+    ids: list[str]
+    effective_us: Times
+    observed_us: Times
+    bodies: list[bytes]
+    answers: list[bytes]
+    features: NDArray[np.float64] | None
+    shadow: Shadow | None
+
+    def take(self, rows: NDArray[np.bool_]) -> Decided:
+        """Return the chosen rows, bool (N,), in their order."""
+        places = np.flatnonzero(rows).tolist()
+        return Decided(
+            self.bundle,
+            [self.ids[row] for row in places],
+            self.effective_us[rows],
+            self.observed_us[rows],
+            [self.bodies[row] for row in places],
+            [self.answers[row] for row in places],
+            None if self.features is None else self.features[rows],
+            None if self.shadow is None else Shadow(self.shadow.bundle, self.shadow.scores[rows]),
+        )
+
+
+class Said(NamedTuple):
+    """One label: its verdict, when it became known, and who says so."""
+
+    is_fraud: bool
+    available_us: int
+    source: str
+
+
+def decided_since(engine: Engine, since_us: int) -> Iterator[Decided]:
+    """Yield what was decided from an effective time on, in order of arrival, in chunks; imported history is left out.
+
+    Each part is read on its own, so that a writer and an archiving may go on meanwhile.
+
+    Raises:
+        LedgerError: It could not be read.
+    """
+    waiting: list[Decided] = []
+    rows = 0
+    for part in _parts(engine, since_us):
+        recent = part.effective_us >= since_us
+        if not recent.any():
+            continue
+        one = part if recent.all() else part.take(recent)
+        if waiting and (rows >= CHUNK_ROWS or not _alike(waiting[0], one)):
+            yield _joined(waiting)
+            waiting, rows = [], 0
+        waiting.append(one)
+        rows += len(one.ids)
+    if waiting:
+        yield _joined(waiting)
+
+
+def newest_us(engine: Engine) -> int | None:
+    """Return the newest effective time of what is recorded and not archived, or was archived last; None of nothing.
+
+    Raises:
+        LedgerError: It could not be read.
+    """
+    with reading(engine) as connection:
+        newest = connection.scalar(select(func.max(GROUPS.c.most_us)).where(GROUPS.c.bundle.is_not(None)))
+        return archive_mark(connection).horizon_us if newest is None else int(newest)
+
+
+def labels_of(engine: Engine, ids: Sequence[str], at_us: int) -> dict[str, list[Said]]:
+    """Return the labels of some transactions that were known at a moment, the oldest first; of those that have any.
+
+    Raises:
+        LedgerError: They could not be read.
+    """
+    found: dict[str, list[Said]] = {}
+    columns = (LABELS.c.transaction_id, LABELS.c.is_fraud, LABELS.c.available_us, LABELS.c.source)
+    query = select(*columns).where(LABELS.c.available_us <= at_us).order_by(LABELS.c.available_us, LABELS.c.seq)
+    with reading(engine) as connection:
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            part = query.where(LABELS.c.transaction_id.in_(ids[start : start + _IDS_AT_ONCE]))
+            for identifier, is_fraud, available_us, source in connection.execute(part):
+                found.setdefault(identifier, []).append(Said(bool(is_fraud), available_us, source))
+    return found
+
+
+def verdict_of(said: Sequence[Said]) -> Said:
+    """Return the label that counts of those of one transaction: the newest, of one moment the strongest source's."""
+    return max(said, key=lambda one: (one.available_us, _RANKS.get(one.source, -1)))
+
+
+def _parts(engine: Engine, since_us: int) -> Iterator[Decided]:
+    position = 0
+    query = _GROUPS.where(GROUPS.c.bundle.is_not(None), GROUPS.c.most_us >= since_us).order_by(GROUPS.c.first)
+    while True:
+        with reading(engine) as connection:
+            groups = connection.execute(query.where(GROUPS.c.first > position).limit(_GROUPS_AT_ONCE)).all()
+            mark = archive_mark(connection)  # read last: what is marked is deleted after
+        if mark.last > position:
+            yield from _archived(mark, position, since_us)
+            position = mark.last
+        elif groups:
+            for group in groups:
+                yield _group(engine, group)
+            position = groups[-1].first + groups[-1].count - 1
+        else:
+            return
+
+
+def _group(engine: Engine, group: Row[*tuple[Any, ...]]) -> Decided:
+    packed = opened(engine, group.first, group.payload)
+    rows = range(len(packed))
+    return Decided(
+        str(group.bundle),
+        [packed.id(row) for row in rows],
+        packed.effective_us,
+        np.full(len(packed), group.observed_us, dtype=np.int64),
+        [packed.body(row) for row in rows],
+        [packed.answer(row) or b"" for row in rows],
+        packed.features,
+        packed.shadow,
+    )
+
+
+def _archived(mark: ArchiveMark, after: int, since_us: int) -> Iterator[Decided]:
+    folder = Path(mark.folder)
+    for file in archived.check(folder, mark.last):
+        if file.first + file.rows - 1 <= after:
+            continue
+        wanted = (
+            pl.col("seq").is_between(after + 1, mark.last)
+            & (pl.col("effective_us") >= since_us)
+            & pl.col("answer").is_not_null()
+        )
+        try:
+            for frame in pl.scan_parquet(file.path).filter(wanted).collect_batches(chunk_size=CHUNK_ROWS):
+                for part in frame.partition_by("bundle", "shadow_bundle", maintain_order=True):
+                    yield _of_frame(part.sort("seq"))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise LedgerError(
+                "archive_failed", f"could not read {file.path}: {error}; restore it from a copy"
+            ) from error
+
+
+def _of_frame(frame: pl.DataFrame) -> Decided:
+    features, challenger = frame["features"], frame["shadow_bundle"][0]
+    shadow = None if challenger is None else Shadow(challenger, frame["shadow_score"].to_numpy().astype(np.float64))
+    return Decided(
+        frame["bundle"][0],
+        frame["transaction_id"].to_list(),
+        frame["effective_us"].to_numpy(),
+        frame["observed_us"].to_numpy(),
+        frame["body"].to_list(),
+        frame["answer"].to_list(),
+        None
+        if features.null_count()
+        else np.frombuffer(b"".join(features.to_list()), dtype="<f8").reshape(len(frame), -1),
+        shadow,
+    )
+
+
+def _alike(one: Decided, other: Decided) -> bool:
+    """Return whether two can be joined."""
+    shadows = [None if each.shadow is None else each.shadow.bundle for each in (one, other)]
+    widths = [None if each.features is None else each.features.shape[1] for each in (one, other)]
+    return one.bundle == other.bundle and shadows[0] == shadows[1] and widths[0] == widths[1]
+
+
+def _joined(parts: Sequence[Decided]) -> Decided:
+    if len(parts) == 1:
+        return parts[0]
+    features = [one.features for one in parts if one.features is not None]
+    shadows = [one.shadow for one in parts if one.shadow is not None]
+    return Decided(
+        parts[0].bundle,
+        [identifier for one in parts for identifier in one.ids],
+        np.concatenate([one.effective_us for one in parts]),
+        np.concatenate([one.observed_us for one in parts]),
+        [body for one in parts for body in one.bodies],
+        [answer for one in parts for answer in one.answers],
+        np.concatenate(features) if features else None,
+        Shadow(shadows[0].bundle, np.concatenate([one.scores for one in shadows])) if shadows else None,
+    )
