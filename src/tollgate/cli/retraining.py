@@ -62,8 +62,15 @@ def retrain(
 ) -> None:
     """Challenge the champion, once or again and again."""
     settings = open_config(config_path)
-    OUT.quiet = as_json
     work = Work(settings, actor_of(by), dry_run=dry_run, incremental=incremental)
+    before, OUT.quiet = OUT.quiet, as_json
+    try:
+        _retrain(work, settings, every, as_json=as_json)
+    finally:
+        OUT.quiet = before
+
+
+def _retrain(work: Work, settings: Config, every: str | None, *, as_json: bool) -> None:
     if every is None:
         with one_at_a_time(bundles_here(settings)):
             found = work.once()
