@@ -11,7 +11,8 @@ from tollgate.decision import Outcome
 from tollgate.duration import DAY_US
 from tollgate.label import LabelSource
 from tollgate.ledger.archive import archive
-from tollgate.ledger.decided import CHUNK_ROWS, decided_since, labels_of, newest_us
+from tollgate.ledger.decided import CHUNK_ROWS, decided_since, newest_us
+from tollgate.ledger.labels import labels_of
 from tollgate.maturity import wilson
 from tollgate.monitor import State, findings, worst
 from tollgate.observation import Observer, Periods

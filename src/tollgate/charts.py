@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tollgate.drift import Drift
 from tollgate.maturity import CalibrationBin
-from tollgate.plots import BASELINE, FRAUD, GOOD, GRID, INK, MODEL
+from tollgate.plots import BASELINE, FRAUD, GOOD, GRID, INK, MODEL, svg
 
 _SIZE = (5.2, 3.2)  # inches
 _SMALLEST_SHARE = 1e-6  # that a logarithmic axis shows
@@ -31,7 +29,7 @@ def stacked(labels: Sequence[str], layers: Mapping[str, Sequence[float]], what: 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.set_ylim(0, 1.25 * max(float(bottom.max(initial=0)), 1.0))
     axes.legend(loc="upper right", ncols=3, fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def line(labels: Sequence[str], lines: Mapping[str, Sequence[float]], what: str) -> str:
@@ -42,7 +40,7 @@ def line(labels: Sequence[str], lines: Mapping[str, Sequence[float]], what: str)
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
     axes.legend(loc="best", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def shares(drift: Drift) -> str:
@@ -59,7 +57,7 @@ def shares(drift: Drift) -> str:
         texts = [text if not place % 2 else "" for place, text in enumerate(texts)]
     axes.set_xticks(places, texts, rotation=40, ha="right")
     axes.legend(loc="best", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def calibration(bins: Sequence[CalibrationBin]) -> str:
@@ -74,7 +72,7 @@ def calibration(bins: Sequence[CalibrationBin]) -> str:
     floor = max(min(shown, default=_SMALLEST_SHARE) / 2, _SMALLEST_SHARE)
     axes.plot([floor, 1], [floor, 1], color=INK, linewidth=1, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.3), ylim=(floor, 1.3))
-    return _svg(figure)
+    return svg(figure)
 
 
 def _bin_texts(drift: Drift) -> list[str]:
@@ -98,10 +96,3 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "tollgate"}):  # the same values give the same bytes
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()

@@ -55,3 +55,15 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasons: tuple[Reason, ...]
     missing: tuple[str, ...]
     bundle: str
+
+
+class _Outcome(msgspec.Struct):
+    outcome: Outcome
+
+
+_READ_OUTCOME = msgspec.json.Decoder(_Outcome).decode
+
+
+def outcome_of(answer: bytes) -> Outcome:
+    """Return the outcome of a recorded decision, JSON; the rest of it is passed over."""
+    return _READ_OUTCOME(answer).outcome

@@ -5,17 +5,15 @@ Needs the extra `train`.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from tollgate.plots import FRAUD, GOOD, GRID, INK
+from tollgate.plots import FRAUD, GOOD, GRID, INK, svg
 
 Values = NDArray[np.float64]
 
@@ -49,7 +47,7 @@ def draw_number(good: Values, fraud: Values) -> str | None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         _histogram(axes, good, fraud, whole=whole)
-    return _svg(figure)
+    return svg(figure)
 
 
 def draw_category(good: Values, fraud: Values, texts: Mapping[float, str]) -> str | None:
@@ -75,7 +73,7 @@ def draw_category(good: Values, fraud: Values, texts: Mapping[float, str]) -> st
     _bars(axes, places.tolist(), shares)
     tilted = sum(map(len, labels)) > 40
     axes.set_xticks(places, labels, rotation=30 if tilted else 0, ha="right" if tilted else "center")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _short(text: str) -> str:
@@ -138,10 +136,3 @@ def _axes() -> tuple[Figure, Axes]:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GOOD)
     return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "tollgate"}):  # the same values give the same bytes
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()

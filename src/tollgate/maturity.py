@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from tollgate.decision import Outcome
 from tollgate.duration import SECOND_US
-from tollgate.ledger.decided import Decided, Said, verdict_of
+from tollgate.ledger.decided import Decided
+from tollgate.ledger.labels import Said, verdict_of
 from tollgate.policy import OUTCOMES
 
 EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9)  # between the bins of scores whose frauds are counted

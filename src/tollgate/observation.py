@@ -20,7 +20,8 @@ from tollgate.dataset import Window
 from tollgate.decision import Mode, Outcome
 from tollgate.drift import Drift, Histogram
 from tollgate.duration import DAY_US, SECOND_US
-from tollgate.ledger.decided import Decided, Said
+from tollgate.ledger.decided import Decided
+from tollgate.ledger.labels import Said
 from tollgate.maturity import Calibration, LabelLag, Maturity, Performance
 from tollgate.policy import OUTCOMES
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.decision import Outcome
+from tollgate.decision import Outcome, outcome_of
 from tollgate.features import NOT_FRAUD
 from tollgate.files import Rejected, Transactions
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
-from tollgate.ledger.decided import labels_of, verdict_of
+from tollgate.ledger.labels import labels_of, verdict_of
 from tollgate.ledger.stretches import stretches
 from tollgate.transaction import Batch
 
@@ -78,13 +77,6 @@ def past_of_ledger(ledger: Ledger, reader: TransactionReader, delay_us: int) -> 
                     newest = verdict_of(labels)
                     is_fraud[row], available_us[row] = newest.is_fraud, newest.available_us
                     fraud_us[row] = min((label.available_us for label in labels if label.is_fraud), default=NOT_FRAUD)
-                elif answer is not None and _OUTCOME.decode(answer).outcome is Outcome.BLOCK:
+                elif answer is not None and outcome_of(answer) is Outcome.BLOCK:
                     available_us[row] = NEVER_US
             yield Past(batch, is_fraud, available_us, fraud_us)
-
-
-class _Outcome(msgspec.Struct):
-    outcome: Outcome
-
-
-_OUTCOME = msgspec.json.Decoder(_Outcome)

@@ -51,7 +51,7 @@ def budget_curve(evaluation: Evaluation) -> str:
     axes.set_xscale("log")
     _shares(axes, "y")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def precision_recall(evaluation: Evaluation) -> str:
@@ -64,7 +64,7 @@ def precision_recall(evaluation: Evaluation) -> str:
         axes.plot(recall[keep], precision[keep], color=colour, label=f"{name}: AP {ap:.3f}")
     _shares(axes, "xy")
     axes.legend(loc="lower left", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def roc(evaluation: Evaluation) -> str:
@@ -82,7 +82,7 @@ def roc(evaluation: Evaluation) -> str:
     axes.xaxis.set_major_formatter(_small_share)
     _shares(axes, "y")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def score_histogram(evaluation: Evaluation) -> str:
@@ -110,7 +110,7 @@ def score_histogram(evaluation: Evaluation) -> str:
         )
     axes.set_xlim(0, 1)
     axes.legend(loc="upper left", bbox_to_anchor=(0.1, 0.9), fontsize=8, frameon=False)  # beside the tall first bar
-    return _svg(figure)
+    return svg(figure)
 
 
 def reliability(evaluation: Evaluation) -> str:
@@ -134,7 +134,7 @@ def reliability(evaluation: Evaluation) -> str:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_small_share)
     axes.legend(loc="upper left", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def training_curve(epochs: Sequence[Epoch], best: int) -> str:
@@ -150,7 +150,7 @@ def training_curve(epochs: Sequence[Epoch], best: int) -> str:
         axes.axvline(best, color=INK, linewidth=1, linestyle=":")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     upper.legend(loc="upper right", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def frauds_by_day(evaluation: Evaluation) -> str:
@@ -169,7 +169,7 @@ def frauds_by_day(evaluation: Evaluation) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.set_ylim(0, 1.25 * max((caught + missed).max(), 1))
     axes.legend(loc="upper right", ncols=2, fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def measures_by_week(weeks: Sequence[Week]) -> str:
@@ -187,7 +187,7 @@ def measures_by_week(weeks: Sequence[Week]) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_ylim(0, 1.35 * (highest or 1.0))  # room for the legend
     axes.legend(loc="upper left", ncols=2, fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def recall_by_group(evaluation: Evaluation, groups: Mapping[str, NDArray[np.bool_]]) -> str:
@@ -202,7 +202,7 @@ def recall_by_group(evaluation: Evaluation, groups: Mapping[str, NDArray[np.bool
     axes.set_yticks(range(len(groups)), [name.replace("_", " ") for name in reversed(list(groups))])
     _shares(axes, "x")
     axes.set(xlim=(0, 1.25), xticks=(0, 0.25, 0.5, 0.75, 1))  # room for the numbers beside the bars
-    return _svg(figure)
+    return svg(figure)
 
 
 def latency_histogram(latencies_ms: NDArray[np.float64]) -> str:
@@ -214,7 +214,7 @@ def latency_histogram(latencies_ms: NDArray[np.float64]) -> str:
         at = float(np.percentile(latencies_ms, quantile))
         axes.axvline(at, color=INK, linewidth=1, linestyle=":")
         axes.text(at, axes.get_ylim()[1] * 0.96, f" p{quantile}: {at:.1f} ms", color=INK, fontsize=8, va="top")
-    return _svg(figure)
+    return svg(figure)
 
 
 def scores_in_order(scores: NDArray[np.float64]) -> str:
@@ -222,7 +222,7 @@ def scores_in_order(scores: NDArray[np.float64]) -> str:
     figure, axes = _axes("payments, in order", "score")
     axes.scatter(np.arange(len(scores)), scores, s=6, color=MODEL, linewidths=0)
     axes.set_ylim(-0.02, 1.02)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
@@ -272,7 +272,8 @@ def _interval(hits: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray
     return middle - half, middle + half
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG; the same figure gives the same bytes."""
     file = io.StringIO()
     # Without a fixed salt and date the same report would have other bytes, and its bundle another id, each time.
     with mpl.rc_context({"svg.hashsalt": "tollgate"}):

@@ -19,7 +19,7 @@ from tollgate.codec import missing, text_of
 from tollgate.collection import Collection
 from tollgate.config import LabelConfig
 from tollgate.dataset import Dataset
-from tollgate.decision import Outcome
+from tollgate.decision import Outcome, outcome_of
 from tollgate.errors import InputError
 from tollgate.features import FeaturePlan
 from tollgate.hashing import category_codes
@@ -37,13 +37,6 @@ Bools = NDArray[np.bool_]
 Times = NDArray[np.int64]
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What is read of a decision."""
-
-    outcome: Outcome
-
-
-_READ_ANSWER = msgspec.json.Decoder(_Answer).decode
 _READ_BODY = msgspec.json.Decoder(dict[str, object]).decode
 
 
@@ -173,7 +166,7 @@ class Pool:
 
 
 def _is_blocked(one: Replayed) -> bool:
-    return one.answer is not None and _READ_ANSWER(one.answer).outcome is Outcome.BLOCK
+    return one.answer is not None and outcome_of(one.answer) is Outcome.BLOCK
 
 
 class _Texts:

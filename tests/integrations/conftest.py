@@ -9,21 +9,11 @@ import pytest
 
 from cli.running import tollgate
 from services import lack
-from stream.conftest import cluster  # noqa: F401  # the fixture: a real broker
+from stream.conftest import SETTINGS, cluster  # noqa: F401  # the fixture: a real broker
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "flink" / "venv" / "bin" / "python"
-SETTINGS = """
-[train]
-model = "mlp"
-hidden = [16]
-max_epochs = 1
-refit = false
-
-[evaluate]
-beside = []
-resamples = 0
-
+HOLDS = """
 [policy]
 review = 0.01
 block = 0.05
@@ -47,7 +37,7 @@ def flink():
 def scored(tmp_path_factory):
     """A folder with payments and a champion that holds and blocks some of them."""
     folder = tmp_path_factory.mktemp("flink")
-    (folder / "tollgate.toml").write_text(SETTINGS)
+    (folder / "tollgate.toml").write_text(SETTINGS + HOLDS)
     tollgate("simulate", "payments.parquet", "--transactions", 70_000, "--days", 45, "--cards", 5000, cwd=folder)
     tollgate("train", "payments.parquet", cwd=folder)
     return folder

@@ -116,7 +116,7 @@ def _decided(settings: Config, chosen: Bundle, rules: Path | None, data: str | N
 
 def _retrained(settings: Config, since_us: int, data: str | None) -> tuple[Verdicts, list[Rejected]]:
     """Return what models that are trained week by week say of a history."""
-    module = _extra("retraining", "--retrain")
+    module = _extra("weekly", "--retrain")
     plan = features_of(settings)
     reader = TransactionReader(settings.table, settings.money, hash_key())
     with _replaying(settings, reader, data) as (history, advance, rejected):

@@ -12,10 +12,10 @@ from rich.text import Text
 from tollgate.bundle import Bundle, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, hash_key, now_us, open_config, open_registry, policy_of
+from tollgate.cli.promotion import promote_bundle
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry
 from tollgate.difference import Difference, difference
 from tollgate.errors import EXIT_UNAVAILABLE, BundleError
-from tollgate.intake import TransactionReader
 from tollgate.ledger.controls import Controls
 
 bundles = typer.Typer(
@@ -103,14 +103,8 @@ def promote(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption
     """Let a bundle decide. Running servers take it within a second, between two batches."""
     settings = open_config(config)
     registry = open_registry(settings)
-    chosen = registry.load(bundle_id)
     before = registry.champion()
-    manifest = chosen.manifest
-    with Controls(settings.ledger.url) as controls:
-        reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
-        policy_of(chosen, reader, controls.entries(), controls.rules())  # else every server would refuse it
-        registry.promote(bundle_id)
-        controls.note(actor_of(by), "champion.promote", bundle_id, now_us(), before=before)
+    promote_bundle(settings, registry, bundle_id, actor_of(by), before=before)
     _say_champion(registry, before)
 
 

@@ -26,7 +26,8 @@ from tollgate.errors import EXIT_ATTENTION, BundleError, ConfigError, LedgerErro
 from tollgate.gauges import Gauges
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
-from tollgate.ledger.decided import decided_since, labels_of, newest_us
+from tollgate.ledger.decided import decided_since, newest_us
+from tollgate.ledger.labels import labels_of
 from tollgate.monitor import Finding, State, findings, worst
 from tollgate.observation import Observation, Observer, Periods
 

@@ -19,6 +19,7 @@ from tollgate.bundle import REPORT, Bundle
 from tollgate.cli.actor import actor_of
 from tollgate.cli.fitting import Options, Prepared, categories_of, fit_prepared, say_left_out
 from tollgate.cli.keys import in_words
+from tollgate.cli.promotion import promote_bundle
 from tollgate.cli.wiring import (
     ERR,
     OUT,
@@ -30,7 +31,6 @@ from tollgate.cli.wiring import (
     open_config,
     open_registry,
     plan_of,
-    policy_of,
     progress_bar,
     runtime_of,
     score_of,
@@ -47,7 +47,7 @@ from tollgate.intake import TransactionReader
 from tollgate.judge import Floats
 from tollgate.label import LabelSource
 from tollgate.ledger import Ledger
-from tollgate.ledger.controls import Controls
+from tollgate.model.runtime import OnnxRuntime
 from tollgate.pool import NOBODY, Pool
 from tollgate.retrain import REFUSED, WOULD_PROMOTE, Retraining, periods, retraining
 
@@ -148,18 +148,23 @@ class Work:
             if plan_digest(plan_of(champion)) != plan_digest(plan):
                 _, others = self._learned(ledger, plan_of(champion), as_of_us)
                 theirs = others.take(np.isin(others.ids, dataset.ids))  # more may have come meanwhile
-        scores = score_of(champion, runtime_of(champion))(theirs.features)[0]
         learned = champion.manifest.training
         when = periods(dataset.time_us, pool.waiting_us, learned, config.retrain)
         tested = when.contest.holds(dataset.time_us)
         frauds = int(np.count_nonzero(dataset.is_fraud & tested))
-        checks += _examined(pool, dataset, scores, Window(learned.end_us, when.contest.end_us), config.retrain.feed)
+        new = Window(learned.end_us, when.contest.end_us)
+        recent = new.holds(dataset.time_us)
+        runtime = runtime_of(champion)
+        scores = np.full(len(dataset), np.nan)  # of what the champion knows already nobody asks
+        scores[recent] = score_of(champion, runtime)(theirs.features[recent])[0]
+        checks += _examined(pool, dataset, scores, new, config.retrain.feed)
         checks += (gate.enough_frauds(frauds, config.retrain.gate),)
         if not gate.passed(checks):
             return self._ended(retraining(as_of_us, champion.id, None, checks, when.contest))
         parts = split_at(dataset, when.training, when.contest, config.split, config.evaluate.known_us)
         challenger = self._train(parts, plan, champion, pool.texts)
-        contest = _contest(challenger, champion, parts, theirs.take(tested), scores[tested], config)
+        rows = theirs.take(tested)
+        contest = _contest(challenger, parts, runtime, rows, scores[tested], config)
         checks += gate.examine(contest, config.retrain.gate, config.evaluate)
         return self._ended(
             retraining(
@@ -196,24 +201,14 @@ class Work:
         """Promote what may be promoted, and keep the report."""
         if found.outcome not in (REFUSED, WOULD_PROMOTE):
             assert found.challenger is not None
-            self._promote(found)
+            promote_bundle(
+                self._config, self._registry, found.challenger, self._actor, before=found.champion, by="retrain"
+            )
         folder = bundles_here(self._config) / REPORTS
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{in_words(found.as_of_us).replace(' ', 'T').replace(':', '')}.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
         return found
-
-    def _promote(self, found: Retraining) -> None:
-        assert found.challenger is not None
-        bundle = self._registry.load(found.challenger)
-        manifest = bundle.manifest
-        with Controls(self._config.ledger.url) as controls:
-            reader = TransactionReader(manifest.schema_, manifest.money, hash_key())
-            policy_of(bundle, reader, controls.entries(), controls.rules())  # else every server would refuse it
-            self._registry.promote(found.challenger)
-            controls.note(
-                self._actor, "champion.promote", found.challenger, now_us(), before=found.champion, by="retrain"
-            )
 
 
 def _same_schema(champion: Bundle, config: Config) -> Check:
@@ -236,30 +231,30 @@ def _examined(pool: Pool, dataset: Dataset, scores: Floats, new: Window, config:
 
 
 def _contest(
-    challenger: Bundle, champion: Bundle, parts: Split, theirs: Dataset, scores: Floats, config: Config
+    challenger: Bundle, parts: Split, champion: OnnxRuntime, theirs: Dataset, scores: Floats, config: Config
 ) -> Contest:
     """Return both bundles on the same rows: as they are stored, so that what is measured is what would decide.
 
     Args:
         challenger: One.
-        champion: The other.
-        parts: Of the challenger; the test is the contest.
+        parts: Its rows; the test is the contest.
+        champion: The other one's model.
         theirs: The same rows with the champion's features.
         scores: The champion's, float64 (N,).
         config: What divides the rows into slices.
     """
-    one, other = runtime_of(challenger), runtime_of(champion)
+    runtime = runtime_of(challenger)
     times = np.empty((2, _TIMED_RUNS))
     rows = (parts.test.features[:1], theirs.features[:1])
     for run in range(_TIMED_RUNS):
-        for place, runtime in enumerate((one, other)):
+        for place, model in enumerate((runtime, champion)):
             begun_s = time.perf_counter()
-            runtime.logits(rows[place])
+            model.logits(rows[place])
             times[place, run] = time.perf_counter() - begun_s
     challenger_us, champion_us = np.median(times, axis=1) * _MICRO
     return Contest(
         rows=parts.test,
-        challenger=score_of(challenger, one)(parts.test.features)[0],
+        challenger=score_of(challenger, runtime)(parts.test.features)[0],
         champion=scores,
         slices=divisions(
             parts.test, config.evaluate, parts.test_new, categories_of(parts.test, challenger.manifest.categories)

@@ -12,21 +12,17 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, Row, func, select
 
 from tollgate.errors import LedgerError
-from tollgate.label import LabelSource
 from tollgate.ledger import archived
 from tollgate.ledger.connection import reading
 from tollgate.ledger.group import Shadow
 from tollgate.ledger.settings import ArchiveMark, archive_mark
 from tollgate.ledger.stretches import opened
-from tollgate.ledger.tables import GROUPS, LABELS
+from tollgate.ledger.tables import GROUPS
 
 CHUNK_ROWS = 8192  # transactions handed on together: groups of a few would cost more than what they hold
 _GROUPS_AT_ONCE = 256  # read by one query
-_IDS_AT_ONCE = 500  # looked up by one query
 
 _GROUPS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
-
-_RANKS = {source.value: rank for rank, source in enumerate(LabelSource)}
 
 Times = NDArray[np.int64]
 
@@ -69,14 +65,6 @@ class Decided(NamedTuple):
         )
 
 
-class Said(NamedTuple):
-    """One label: its verdict, when it became known, and who says so."""
-
-    is_fraud: bool
-    available_us: int
-    source: str
-
-
 def decided_since(engine: Engine, since_us: int) -> Iterator[Decided]:
     """Yield what was decided from an effective time on, in order of arrival, in chunks; imported history is left out.
 
@@ -110,28 +98,6 @@ def newest_us(engine: Engine) -> int | None:
     with reading(engine) as connection:
         newest = connection.scalar(select(func.max(GROUPS.c.most_us)).where(GROUPS.c.bundle.is_not(None)))
         return archive_mark(connection).horizon_us if newest is None else int(newest)
-
-
-def labels_of(engine: Engine, ids: Sequence[str], at_us: int) -> dict[str, list[Said]]:
-    """Return the labels of some transactions that were known at a moment, the oldest first; of those that have any.
-
-    Raises:
-        LedgerError: They could not be read.
-    """
-    found: dict[str, list[Said]] = {}
-    columns = (LABELS.c.transaction_id, LABELS.c.is_fraud, LABELS.c.available_us, LABELS.c.source)
-    query = select(*columns).where(LABELS.c.available_us <= at_us).order_by(LABELS.c.available_us, LABELS.c.seq)
-    with reading(engine) as connection:
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            part = query.where(LABELS.c.transaction_id.in_(ids[start : start + _IDS_AT_ONCE]))
-            for identifier, is_fraud, available_us, source in connection.execute(part):
-                found.setdefault(identifier, []).append(Said(bool(is_fraud), available_us, source))
-    return found
-
-
-def verdict_of(said: Sequence[Said]) -> Said:
-    """Return the label that counts of those of one transaction: the newest, of one moment the strongest source's."""
-    return max(said, key=lambda one: (one.available_us, _RANKS.get(one.source, -1)))
 
 
 def _parts(engine: Engine, since_us: int) -> Iterator[Decided]:

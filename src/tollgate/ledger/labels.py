@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, bindparam, case, exists, func, insert, or_, select
+from sqlalchemy import Connection, Engine, Select, bindparam, case, exists, func, insert, or_, select
 
 from tollgate.label import Label, LabelResult, LabelSource
+from tollgate.ledger.connection import reading
 from tollgate.ledger.tables import LABELS
 
 _IDS_AT_ONCE = 500  # in one query
@@ -61,6 +62,14 @@ class Verdicts(NamedTuple):
     old: dict[str, tuple[bool, int, int]]
 
 
+class Said(NamedTuple):
+    """One label: its verdict, when it became known, and who says so."""
+
+    is_fraud: bool
+    available_us: int
+    source: str
+
+
 class Recording(NamedTuple):
     """Who records labels and when, in microseconds since 1970-01-01 UTC, after how many transactions."""
 
@@ -80,7 +89,7 @@ def record(
         numbers: Arrival numbers of the transactions that are known.
         recording: Who, when, and after how many transactions.
     """
-    said = _Said(connection, {one.transaction_id for one in labels})
+    said = _Spoken(connection, {one.transaction_id for one in labels})
     rows: list[dict[str, object]] = []
     results = []
     for one in labels:
@@ -99,7 +108,7 @@ def record(
     return results
 
 
-class _Said:
+class _Spoken:
     """What every source has said of some transactions so far."""
 
     def __init__(self, connection: Connection, ids: set[str]) -> None:
@@ -172,12 +181,35 @@ def verdicts(connection: Connection, known_by_us: int) -> Verdicts:
     return Verdicts(number, is_fraud.astype(np.bool_), available_us, source, old)
 
 
+def labels_of(engine: Engine, ids: Sequence[str], at_us: int) -> dict[str, list[Said]]:
+    """Return the labels of some transactions that were known at a moment, the oldest first; of those that have any.
+
+    Raises:
+        LedgerError: They could not be read.
+    """
+    found: dict[str, list[Said]] = {}
+    columns = (LABELS.c.transaction_id, LABELS.c.is_fraud, LABELS.c.available_us, LABELS.c.source)
+    query = select(*columns).where(LABELS.c.available_us <= at_us).order_by(LABELS.c.available_us, LABELS.c.seq)
+    with reading(engine) as connection:
+        for part in _parts(ids):
+            rows = connection.execute(query.where(LABELS.c.transaction_id.in_(part)))
+            for identifier, is_fraud, available_us, source in rows:
+                found.setdefault(identifier, []).append(Said(bool(is_fraud), available_us, source))
+    return found
+
+
+def verdict_of(said: Sequence[Said]) -> Said:
+    """Return the label that counts of those of one transaction: the newest, of one moment the strongest source's."""
+    return max(said, key=lambda one: (one.available_us, _RANKS.get(one.source, -1)))
+
+
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), _IDS_AT_ONCE):
         yield ids[start : start + _IDS_AT_ONCE]
 
 
-_STRENGTH = case({source.value: place for place, source in enumerate(LabelSource)}, value=LABELS.c.source)
+_RANKS = {source.value: place for place, source in enumerate(LabelSource)}
+_STRENGTH = case(_RANKS, value=LABELS.c.source)
 _RANKED = (
     select(
         LABELS.c.transaction_id,

@@ -15,9 +15,9 @@ from tollgate.features.plan import compile_plan
 from tollgate.files import LabelFields, TransactionFile
 from tollgate.past import past_of_file
 from tollgate.prequential import WEEK_US, by_week
-from tollgate.retraining import decide_retrained, known_at
 from tollgate.schema import payment_schema
 from tollgate.simulate import Scenario, simulate, write
+from tollgate.weekly import decide_retrained, known_at
 
 DATA = payments(3000, days=40, delay_days=3)
 PLAN = compile_plan([tx.amount, CARD.count(over="1h"), CARD.fraud_count(over="30d")], payment_schema(), 100.0)
