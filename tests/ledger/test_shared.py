@@ -56,6 +56,25 @@ def test_the_second_to_record_an_id_learns_of_the_first_and_the_rest_of_its_grou
     assert one.refresh() == 2
 
 
+def test_a_writer_whom_others_beat_to_one_id_after_the_other_records_the_rest(shared, monkeypatch):
+    """However many there are: each time there is less left to lose."""
+    one, two = shared(), shared()
+    names = [f"t{i}" for i in range(20)]
+    taken, append = iter(names[:-1]), two.append
+
+    def beaten(group, hashes=None):
+        if name := next(taken, None):
+            one.append(told("one", [name]))
+        append(group, hashes)
+
+    monkeypatch.setattr(two, "append", beaten)
+    known = two.record(told("two", names), two.hashes(names))
+    assert {name: found.answer for name, found in known.items()} == {
+        name: told("one", [name]).answers[0] for name in names[:-1]
+    }
+    assert bodies(one) == [body(name) for name in names]
+
+
 def test_a_group_is_appended_whole_or_not_at_all(shared):
     """What another has recorded meanwhile refuses all of it."""
     one, two = shared(), shared()

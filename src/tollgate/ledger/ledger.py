@@ -32,7 +32,7 @@ KNOWN_TRANSACTION = "known_transaction"  # the code of the error for an id that 
 LEDGER_MOVED = "ledger_moved"  # the code of the error for a ledger that another process has written meanwhile
 IMPORT_GROUP = 1024  # transactions; one of them is found by reading its whole group
 _READ_AHEAD = 16  # groups in memory at once
-_ATTEMPTS = 5  # to record what is left of a group while others record the rest
+_ATTEMPTS = 5  # to record a group that is refused for an id which is then not found
 
 _DECISION = msgspec.json.Decoder(Decision)
 
@@ -235,7 +235,8 @@ class Ledger:
                 without hashes, before anything else is recorded.
         """
         known = {} if hashes is not None else self.find(group.ids)
-        for _ in range(_ATTEMPTS):
+        attempts = _ATTEMPTS
+        while attempts:
             rest = without(group, known) if known else group
             if rest is None:
                 return known
@@ -244,7 +245,9 @@ class Ledger:
             except LedgerError as error:
                 if error.code != KNOWN_TRANSACTION:
                     raise
-                known |= self.find(rest.ids)
+                found = self.find(rest.ids)
+                known |= found
+                attempts = attempts if found else attempts - 1  # others may be first with one id after the other
             else:
                 return known
         raise LedgerError(
