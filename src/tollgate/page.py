@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
-import jinja2
+from tollgate.templates import embedded, environment
 
 TEMPLATE = "page.html"
 
@@ -40,7 +38,7 @@ class Picture(NamedTuple):
     @property
     def source(self) -> str:
         """As a data URI: apart from the page, so that the names inside two of them cannot clash."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg.encode()).decode()
+        return embedded(self.svg)
 
 
 class Section(NamedTuple):
@@ -71,6 +69,5 @@ class Page(NamedTuple):
 
 def render(page: Page) -> str:
     """Return the page as HTML; texts are escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("tollgate").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    template = environment().get_template(TEMPLATE)
     return template.render(page=page)

@@ -5,14 +5,11 @@ Needs the extra `train`.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import NamedTuple
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
@@ -22,6 +19,7 @@ from tollgate.errors import InputError
 from tollgate.features import NOT_FRAUD, Arrivals, FeatureEngine, FeaturePlan
 from tollgate.features.prose import in_words
 from tollgate.files import Rejected, Transactions
+from tollgate.templates import embedded, environment
 
 TEMPLATE = "preview.html"
 NOTHING = "\N{EN DASH}"
@@ -173,12 +171,11 @@ def render_preview(
                 "categorical": sample.categorical[place],
                 "words": in_words(plan.features[place]),
                 "rows": [(label, one, _cells(one, sample)) for label, one in zip(("good", "fraud"), pair, strict=True)],
-                "image": None if svg is None else _embed(svg),
+                "image": None if svg is None else embedded(svg),
             }
         )
         progress(1)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(files("tollgate").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    template = environment().get_template(TEMPLATE)
     first, last = (
         str(np.datetime64(int(moment), "us"))[:10] for moment in (sample.time_us.min(), sample.time_us.max())
     )
@@ -186,7 +183,3 @@ def render_preview(
     return template.render(
         title=title, cards=cards, days=(first, last), frauds=frauds, good=len(sample.is_fraud) - frauds, nothing=NOTHING
     )
-
-
-def _embed(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from operator import attrgetter
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +17,7 @@ from tollgate.breakdown import FEWEST_FRAUDS, Week
 from tollgate.dataset import Window
 from tollgate.evaluate import Evaluation
 from tollgate.model.profile import FeatureProfile
+from tollgate.templates import embedded, environment
 from tollgate.train import Epoch
 
 TEMPLATE = "report.html"
@@ -150,8 +148,8 @@ def render_report(
             `evaluation` is that of the newest.
         over_folds: The difference of AP to each other model over all folds; see `evaluate.differences`.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {
+    pages = environment()
+    pages.filters |= {
         "share": _share,
         "number": _number,
         "measure": _measure,
@@ -160,7 +158,7 @@ def render_report(
         "rate": _rate,
         "date": _date,
     }
-    template = environment.from_string(files("tollgate").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    template = pages.get_template(TEMPLATE)
     test = evaluation.test
     weeks = [week for fold in folds or (evaluation,) for week in fold.weeks]
     first, last = int(test.time_us.min()), int(test.time_us.max())
@@ -306,7 +304,7 @@ def _plots(
     if history.epochs:
         curve = plots.training_curve(history.epochs, history.best)
         made.append(("Training", "The dotted line is the epoch that was kept.", curve))
-    return [_Plot(title, caption, _embed(svg)) for title, caption, svg in made]
+    return [_Plot(title, caption, embedded(svg)) for title, caption, svg in made]
 
 
 def _live_plots(live: Live) -> list[_Plot]:
@@ -314,15 +312,10 @@ def _live_plots(live: Live) -> list[_Plot]:
         _Plot(
             "How long an answer took",
             "From when the request was due, over the network, until the answer was there.",
-            _embed(plots.latency_histogram(live.latencies_ms)),
+            embedded(plots.latency_histogram(live.latencies_ms)),
         ),
-        _Plot("Scores, as they came", "Each dot is a payment.", _embed(plots.scores_in_order(live.scores))),
+        _Plot("Scores, as they came", "Each dot is a payment.", embedded(plots.scores_in_order(live.scores))),
     ]
-
-
-def _embed(svg: str) -> str:
-    """Return a picture as a data URI: apart from the page, so that the names inside two of them cannot clash."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
 def _share(value: float) -> str:
