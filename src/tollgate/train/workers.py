@@ -6,6 +6,7 @@ All see the same data and draw the same order, so any number of them takes the s
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -75,5 +76,7 @@ def joined(environment: Mapping[str, str]) -> Iterator[Workers]:
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield workers
+        torch.distributed.barrier()  # none leaves while another still talks to it
     finally:
         torch.distributed.destroy_process_group()
+        gc.collect()  # a wrapped network is a cycle that holds the group, whose threads abort an interpreter that ends
