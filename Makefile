@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/tollgate demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
