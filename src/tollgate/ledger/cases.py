@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, Select, func, insert, select
 
 from tollgate.decision import Outcome, outcome_of
 from tollgate.label import LabelSource
 from tollgate.ledger.case_tables import DISPOSITIONS
 from tollgate.ledger.connection import migrate, open_engine, reading, streamed, writing
 from tollgate.ledger.group import Packed
+from tollgate.ledger.labels import Said, labels_of
 from tollgate.ledger.settings import archive_mark
 from tollgate.ledger.stretches import opened
 from tollgate.ledger.tables import GROUPS, LABELS
@@ -209,6 +210,10 @@ class Cases:
         newest = (max((one.seq for one in rows), default=0) for rows in (said, disposed))
         return Findings(tuple(sorted(found, key=lambda one: one.at_us)), ".".join(map(str, newest)))
 
+    def said(self, ids: Sequence[str], at_us: int) -> dict[str, list[Said]]:
+        """Return the labels of some transactions that were known at a moment, the oldest first, by their ids."""
+        return labels_of(self._engine, ids, at_us)
+
     def place(self) -> Place:
         """Return how far labels and dispositions go now."""
         with reading(self._engine) as connection:
@@ -280,6 +285,6 @@ def _payment(row: Row[Any], packed: Packed, place: int) -> Payment:
 
 _NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SIZES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.review + GROUPS.c.block)
-_GROUPS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
+_GROUPS: Select[Any] = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
 _ANALYSTS = select(LABELS.c.transaction_id).where(LABELS.c.source == LabelSource.ANALYST.value)
 _DISPOSED = select(DISPOSITIONS.c.transaction_id)
