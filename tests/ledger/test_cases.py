@@ -118,8 +118,9 @@ def test_payments_that_share_a_text_are_found_around_a_case(ledger, cases):
     found = cases.around(21, wanted, 8, 100, lambda: True)
     assert [one.transaction_id for one in found.payments] == ["t28", "t24", "t20", "t16"]
     assert found.looked == 16
-    assert len(cases.around(21, wanted, 8, 2, lambda: True).payments) == 2
-    assert cases.around(21, wanted, 8, 100, lambda: False).looked == 1
+    nearest = cases.around(21, wanted, 8, 1, lambda: True).payments
+    assert [one.transaction_id for one in nearest] == ["t24", "t20"]
+    assert cases.around(21, wanted, 8, 100, lambda: False).looked == 2
 
 
 def test_a_text_across_two_bodies_is_not_found():

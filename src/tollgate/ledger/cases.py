@@ -163,7 +163,8 @@ class Cases:
             if not rows:
                 return
             position = rows[-1].first
-            yield [one for row in rows for one in self._held_in(row)]
+            if chunk := [one for row in rows for one in self._held_in(row)]:
+                yield chunk
 
     def payment(self, number: int) -> Payment | None:
         """Return a transaction by its arrival number; None where there is none, or it was archived."""
@@ -181,14 +182,20 @@ class Cases:
             number: Arrival number in the middle.
             texts: As they stand in a body.
             look: Groups that begin at most so many transactions before it or after it are looked through.
-            most: So many are returned.
+            most: About so many are returned of what came before it, and of what came after it: the nearest.
             go_on: Whether to look at another group.
 
         Raises:
             LedgerError: They could not be read.
         """
-        near = (GROUPS.c.first <= number + look) & (GROUPS.c.first > number - look)
-        query = _GROUPS.where(near).order_by(GROUPS.c.first.desc())
+        first = GROUPS.c.first
+        before = _GROUPS.where(first <= number, first > number - look).order_by(first.desc())
+        after = _GROUPS.where(first > number, first <= number + look).order_by(first)
+        sides = [self._with(query, texts, most, go_on) for query in (before, after)]
+        found = sorted((one for side in sides for one in side.payments), key=lambda one: -one.number)
+        return Around(found, sum(side.looked for side in sides))
+
+    def _with(self, query: Select[Any], texts: Collection[bytes], most: int, go_on: Callable[[], bool]) -> Around:
         found: list[Payment] = []
         looked = 0
         with reading(self._engine) as connection, streamed(connection, query, _GROUPS_AT_ONCE) as rows:
@@ -198,7 +205,7 @@ class Cases:
                 found += [_payment(row, packed, place) for place in reversed(packed.rows_with(texts))]
                 if len(found) >= most or not go_on():
                     break
-        return Around(found[:most], looked)
+        return Around(found, looked)
 
     def findings(self, transaction_id: str) -> Findings:
         """Return all labels and dispositions of a transaction."""

@@ -17,7 +17,7 @@ from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.labelling import refusal_of
 from tollgate.ledger.cases import Cases, Disposition, Finding, Payment
 from tollgate.ledger.controls import Controls
-from tollgate.review.case import Filter, Order, decision_of, fields_of, filter_of, text_of
+from tollgate.review.case import Filter, decision_of, fields_of, filter_of, text_of
 from tollgate.review.history import LOOK, hits, neighbours
 from tollgate.review.measures import Measures
 from tollgate.review.pages import Pages, redirect
@@ -164,8 +164,8 @@ class Review:
         cases = await asyncio.to_thread(self._queue.first, wanted, now_us, MAX_SHOWN)
         numbers = await asyncio.to_thread(self._queue.numbers)
         claims = {one.number: self._queue.claimed(one.number, session.actor, now_us) for one in cases}
-        return self._pages.render(
-            "queue.html", session=session, wanted=wanted, orders=tuple(Order), cases=cases, claims=claims,
+        return await asyncio.to_thread(
+            self._pages.render, "queue.html", session=session, wanted=wanted, cases=cases, claims=claims,
             numbers=numbers, now_us=now_us, most=MAX_SHOWN, done=query.get("done", ""), last=query.get("last", ""),
         )  # fmt: skip
 
@@ -185,9 +185,10 @@ class Review:
         names = [] if payment.bundle is None else await asyncio.to_thread(self._feature_names, payment.bundle)
         values = [] if payment.features is None else np.frombuffer(payment.features, dtype="<f8").tolist()
         fields = fields_of(payment)
-        return self._pages.render(
-            "case.html", 409 if stale else 200, session=session, payment=payment, decision=decision_of(payment),
-            fields=fields, findings=findings, near=near, looked=looked, look=LOOK, entries=entries, wanted=wanted,
+        return await asyncio.to_thread(
+            self._pages.render, "case.html", 409 if stale else 200, session=session, payment=payment,
+            decision=decision_of(payment), fields=fields, findings=findings, near=near, looked=looked, look=LOOK,
+            entries=entries, wanted=wanted,
             features=list(zip(names, values, strict=True)) if len(names) == len(values) else [],
             claim=self._queue.claim(payment.number, session.actor, now_us), stale=stale, done=done, now_us=now_us,
             may_list=self._sessions.may_list(session), expiries=EXPIRIES,

@@ -18,7 +18,7 @@ from tollgate.review.case import MERCHANT, Case, case_of, decision_of, fields_of
 from tollgate.schema import Kind
 
 LOOK = 50_000  # transactions before a case and after it that are looked through
-MOST = 50  # of which so many are shown
+MOST = 25  # of which about so many are shown, the nearest of either side
 LIMIT_S = 1.0  # for looking: an analyst waits
 _PAUSE_S = 0.0005  # after each group's worth of work others get the interpreter: decisions come first
 _GROUPS_A_PAUSE = 32
