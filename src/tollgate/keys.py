@@ -130,6 +130,18 @@ class KeyRing:
         slot.tokens -= 1.0
         return slot.key
 
+    def holds(self, key: ApiKey, scope: Scope) -> bool:
+        """Return whether a key that was let in earlier is still good for a scope."""
+        if not self._slots:
+            return key is ANYONE
+        slot = self._slots.get(key.id.encode())
+        return slot is not None and slot.good and scope in slot.key.scopes
+
+    def name_of(self, key_id: str) -> str | None:
+        """Return the name of a key, also of a revoked one; None where there is none of that id."""
+        slot = self._slots.get(key_id.encode())
+        return None if slot is None else slot.key.name
+
     def charge(self, key: ApiKey, more: int) -> None:
         """Take `more` tokens of a key that was let in: of an array, those of all transactions but one.
 

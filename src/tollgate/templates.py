@@ -1,4 +1,4 @@
-"""HTML pages of the package: one environment for their templates, and pictures inside them. Needs the extra `train`."""
+"""HTML pages of the package: one environment for their templates, and pictures inside them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from tollgate.decision import Mode
+from tollgate.decision import Mode, Outcome
+from tollgate.review.case import Case
+from tollgate.review.measures import Measures
+from tollgate.review.queue import Queue
 from tollgate.serve.collector import OTHER, BatchHistogram, BoundedCounter
 from tollgate.serve.metrics import STAGES, Metrics, Readings
 
@@ -148,6 +151,9 @@ def test_the_page_names_every_metric():
     """What is exposed is in docs/metrics.md, and nothing else is, but for the monitor's."""
     metrics = make()
     metrics.shed("overloaded")
+    queue = Queue()
+    queue.add([Case(1, "t-1", Outcome.REVIEW, 0.5, 1.0, 0, "", ())])
+    metrics.registry.register(Measures(queue, lambda: 1))
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     table = set(re.findall(r"^\| `(tollgate_(?!monitor_)\w+)", page, re.MULTILINE))
     exposed = set(re.findall(r"^# TYPE (tollgate_\w+)", metrics.expose(None)[0].decode(), re.MULTILINE))

@@ -6,12 +6,14 @@ import logging
 import secrets
 import sys
 import time
+from contextlib import ExitStack
 from typing import Annotated
 
 import msgspec
 import typer
 
 from tollgate.cli.deciding import deciding
+from tollgate.cli.reviewing import reviewing
 from tollgate.cli.wiring import (
     ERR,
     OUT,
@@ -56,16 +58,17 @@ def serve(
     logs = Logs(sys.stderr, redact, limits.log_level)
     logging.captureWarnings(capture=True)
     tls = tls_context(limits.tls_cert, limits.tls_key)
-    with deciding(config, settings, bundle, limits, limits.deadline_s) as one:
+    with deciding(config, settings, bundle, limits, limits.deadline_s) as one, ExitStack() as stack:
         warning = check_exposure(limits.host, one.succession.keys, allowed=limits.open)
         manifest = one.bundle.manifest
         service = Service(
             one.reader, one.scorer, one.ledger, one.succession, one.snapshots, limits, now_us, time.monotonic
         )
+        follower, review = stack.enter_context(reviewing(settings, one, service))
         internal = InternalApp(
             one.registry, one.controls, lambda: one.succession.keys, service.metrics, logs,
             lambda: public_document(manifest.schema_, manifest.money, limits), service.health.respond, now_us,
-            service.desk.take,
+            service.desk.take, review.respond,
         )  # fmt: skip
         if warning:
             ERR.print(f"[yellow]{warning}[/yellow]", soft_wrap=True, highlight=False)
@@ -78,6 +81,7 @@ def serve(
             id_prefix=f"{secrets.token_hex(4)}-",
         )
         sys.setswitchinterval(SWITCH_S)
+        stack.enter_context(follower.running())
         serve_forever(server, _Announcement(one.bundle.id), service.start, service.stop)
 
 
@@ -88,7 +92,7 @@ class _Announcement:
         self._lines = iter(
             (
                 f"serving bundle {bundle} on {{url}} (POST /predict, GET /health)",
-                "for operators: {url} (GET /metrics, GET /openapi.json)",
+                "for operators: {url} (GET /metrics, GET /openapi.json, cases under /review)",
             )
         )
 

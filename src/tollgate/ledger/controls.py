@@ -7,10 +7,11 @@ them one after the other, and the writer's lock is not needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, Self
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
 
 from tollgate.control import ApiKey, AuditRecord, ListEntry, ListKind, Scope
 from tollgate.errors import InputError
@@ -125,6 +126,15 @@ class Controls:
         query = select(LIST_ENTRIES).order_by(LIST_ENTRIES.c.added_us, LIST_ENTRIES.c.column, LIST_ENTRIES.c.value)
         with reading(self._engine) as connection:
             rows = connection.execute(query).all()
+        return [_entry(row) for row in rows]
+
+    def entries_of(self, values: Collection[tuple[str, str]]) -> list[ListEntry]:
+        """Return the entries for some pairs of column and value, those that have expired too."""
+        if not values:
+            return []
+        query = select(LIST_ENTRIES).where(tuple_(LIST_ENTRIES.c.column, LIST_ENTRIES.c.value).in_(list(values)))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(LIST_ENTRIES.c.added_us)).all()
         return [_entry(row) for row in rows]
 
     def add_entry(self, entry: ListEntry, at_us: int) -> None:

@@ -61,6 +61,7 @@ class InternalApp:
         health: Handler,
         clock_us: Callable[[], int],
         take_labels: TakeLabels,
+        review: Handler | None = None,
     ) -> None:
         """Make the handler.
 
@@ -74,7 +75,9 @@ class InternalApp:
             health: Answers the health paths, as on the public port.
             clock_us: Microseconds since 1970-01-01 UTC.
             take_labels: Records labels under who sent them, and returns what became of each once they are durable.
+            review: Answers what is under /review: the analysts' pages, which ask for a key by themselves.
         """
+        self._review = review
         self._registry = registry
         self._controls = controls
         self._keys = keys
@@ -113,6 +116,8 @@ class InternalApp:
 
     async def _route(self, request: Request) -> Answer:
         method = "GET" if request.method == "HEAD" else request.method
+        if self._review is not None and (request.path == "/review" or request.path.startswith("/review/")):
+            return await self._review(request)
         open_to_all = self._open.get(request.path)
         if open_to_all is not None:
             return await open_to_all(request) if method == "GET" else _not_allowed(request, ["GET"])

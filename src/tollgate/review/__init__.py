@@ -1,0 +1,1 @@
+"""The analysts' door: a queue of cases, a page for each, and buttons through which labels flow back."""
