@@ -34,6 +34,7 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 REPORT = "report.html"
 CHAMPION = "champion.json"
+CANARY = "canary.json"
 MAX_HISTORY = 100  # champions that can be rolled back to
 
 _REQUIRED = (MODEL,)
@@ -144,6 +145,13 @@ class _Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The pointer: ids that were promoted, the newest last."""
 
     history: tuple[str, ...] = ()
+
+
+class CanaryShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which bundle decides for a share of the cards, and for how many: between 0 and 1."""
+
+    bundle: str
+    share: float
 
 
 class Registry:
@@ -268,8 +276,33 @@ class Registry:
         self._point(history[:-1])
         return history[-2]
 
+    def canary(self) -> CanaryShare | None:
+        """Return which bundle decides for a share of the cards; None where there is none.
+
+        Raises:
+            BundleError: The pointer cannot be read.
+        """
+        content = self._pointer(CANARY)
+        if content is None:
+            return None
+        try:
+            return msgspec.json.decode(content, type=CanaryShare | None)
+        except msgspec.DecodeError as error:
+            path = f"{self.place}/{CANARY}"
+            raise BundleError("bad_canary", f"{path} is damaged ({error}); delete it", file=path) from error
+
+    def try_out(self, canary: CanaryShare | None) -> None:
+        """Let a bundle decide for a share of the cards, if it loads; None ends that.
+
+        Raises:
+            BundleError: It does not load, or the pointer cannot be written.
+        """
+        if canary is not None:
+            self.load(canary.bundle)
+        self._replace_pointer(CANARY, msgspec.json.encode(canary))
+
     def _history(self) -> tuple[str, ...]:
-        content = self._pointer()
+        content = self._pointer(CHAMPION)
         if content is None:
             return ()
         try:
@@ -281,19 +314,19 @@ class Registry:
             ) from error
 
     def _point(self, history: tuple[str, ...]) -> None:
-        self._replace_pointer(msgspec.json.encode(_Champion(history)))
+        self._replace_pointer(CHAMPION, msgspec.json.encode(_Champion(history)))
 
-    def _pointer(self) -> bytes | None:
-        path = self._path / CHAMPION
+    def _pointer(self, name: str) -> bytes | None:
+        path = self._path / name
         return _read(path) if path.exists() else None
 
-    def _replace_pointer(self, content: bytes) -> None:
+    def _replace_pointer(self, name: str, content: bytes) -> None:
         try:
-            with replacing(self._path / CHAMPION) as file:
+            with replacing(self._path / name) as file:
                 file.write(content)
         except OSError as error:
             raise BundleError(
-                "cannot_promote", f"could not write {self._path / CHAMPION}: {error}", file=str(self._path)
+                "cannot_promote", f"could not write {self._path / name}: {error}", file=str(self._path)
             ) from error
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tollgate.bundle import CHAMPION, MANIFEST, Bundle, Manifest, Registry
+from tollgate.bundle import MANIFEST, Bundle, Manifest, Registry
 from tollgate.errors import BundleError, ConfigError, InputError
 from tollgate.folders import OBJECT_STORES, RemoteFolder
 
@@ -91,12 +91,12 @@ class RemoteRegistry(Registry):
             shutil.rmtree(self._path / bundle_id, ignore_errors=True)
             fresh.rename(self._path / bundle_id)
 
-    def _pointer(self) -> bytes | None:
+    def _pointer(self, name: str) -> bytes | None:
         with _reaching():
-            return self._folder.read(CHAMPION)
+            return self._folder.read(name)
 
-    def _replace_pointer(self, content: bytes) -> None:
-        with _reaching(), self._folder.put(CHAMPION) as path:
+    def _replace_pointer(self, name: str, content: bytes) -> None:
+        with _reaching(), self._folder.put(name) as path:
             path.write_bytes(content)
 
 

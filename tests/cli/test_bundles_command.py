@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from cli.variants import other_features, variant
-from tollgate.bundle import MODEL, Registry
+from tollgate.bundle import MODEL, CanaryShare, Registry
 from tollgate.cli.bundles import bundles
 from tollgate.config import PolicyConfig
 from tollgate.errors import BundleError, ConfigError
@@ -126,3 +126,27 @@ def test_diff_shows_measures_features_and_settings(run, workspace):
     printed = run("diff", first, second)
     assert "computed in another way: " + found["changed"][0] in printed
     assert "policy.review" in printed
+
+
+def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
+    """What cannot decide beside the champion is refused, and nothing changes."""
+    second = variant(workspace, policy=PolicyConfig(review=0.2))
+    assert f"{second} decides for 10% of the cards" in run("canary", second, "--share", "10%", "--by", "ana")
+    assert registry().canary() == CanaryShare(second, 0.1)
+    with pytest.raises(BundleError, match="is the champion already"):
+        run("canary", registry().champion())
+    with pytest.raises(BundleError, match="other features"):
+        run("canary", variant(workspace, plan=other_features(workspace)))
+    for share in ("0%", "100%", "0.1", "many%", "nan%"):
+        with pytest.raises(ConfigError, match="expected a share above 0%"):
+            run("canary", second, "--share", share)
+    for arguments in ((), (second, "--off")):
+        with pytest.raises(ConfigError, match="both or neither"):
+            run("canary", *arguments)
+    assert registry().canary() == CanaryShare(second, 0.1)
+    assert "the champion decides for all cards" in run("canary", "--off", "--by", "ben")
+    assert registry().canary() is None
+    assert audited() == [
+        ("canary.begin", "ana", second, {"share": 0.1}),
+        ("canary.end", "ben", second, {}),
+    ]
