@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deciding import READER, body_of, decide, judge, make_scorer, payment, recovery, scores, submission
+from deciding import NOW_US, READER, body_of, decide, judge, make_scorer, payment, recovery, scores, submission
 from tollgate.config import PolicyConfig
 from tollgate.decision import Mode, Outcome
+from tollgate.duration import MINUTE_US
+from tollgate.ledger.archive import archive
 from tollgate.ledger.decided import decided_since
 from tollgate.trial import Trial
 
@@ -106,6 +108,16 @@ def test_the_ledger_says_who_decided_what_and_a_replay_gives_the_same_state(ledg
     rebuilt = recovery(ledger).recover()
     probe = batch_of(rows(40, first=300))
     assert np.array_equal(rebuilt.observe(probe), scorer.engine.observe(probe), equal_nan=True)
+
+
+def test_an_archive_says_who_decided_what(ledger, tmp_path):
+    """Row by row, as the ledger did before."""
+    scorer = make_scorer(ledger)
+    scorer.trial = trial()
+    (answers,) = decide(scorer, submission(*rows(100)))
+    archive(ledger, NOW_US + MINUTE_US, tmp_path / "archive")
+    found = {one: part.bundle for part in decided_since(ledger.engine, 0) for one in part.ids}
+    assert found == {one.transaction_id: one.bundle for one in answers}
 
 
 def test_a_repeated_transaction_gets_the_stored_decision_whoever_decides_now(ledger):

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ WEIGHTS = "weights.safetensors"
 REPORT = "report.html"
 CHAMPION = "champion.json"
 CANARY = "canary.json"
+SIGNATURE = "signature.json"  # beside the manifest; not among its files, for it comes later
 MAX_HISTORY = 100  # champions that can be rolled back to
 
 _REQUIRED = (MODEL,)
@@ -147,6 +148,9 @@ class _Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: tuple[str, ...] = ()
 
 
+SignatureCheck = Callable[[str, bytes, bytes | None], None]  # of an id, a manifest and its signature
+
+
 class CanaryShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which bundle decides for a share of the cards, and for how many: between 0 and 1."""
 
@@ -161,9 +165,15 @@ class Registry:
     else one of two that overlap is forgotten in the history.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Use the folder `path`, which is made when something is stored."""
+    def __init__(self, path: Path, check: SignatureCheck | None = None) -> None:
+        """Use the folder `path`, which is made when something is stored.
+
+        Args:
+            path: The folder.
+            check: Of signatures, see `Trust.check`; without it they do not matter.
+        """
         self._path = path
+        self._check = check
         self.place = str(path)
 
     def store(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
@@ -233,7 +243,23 @@ class Registry:
         bundle = Bundle(bundle_id, path, _parse(data, path / MANIFEST))
         for name in bundle.manifest.files:
             bundle.read(name)
+        if self._check is not None:
+            signature = path / SIGNATURE
+            self._check(bundle_id, data, _read(signature) if signature.exists() else None)
         return bundle
+
+    def sign(self, bundle_id: str, sign: Callable[[bytes], bytes]) -> None:
+        """Put a signature beside a bundle, in place of an older one.
+
+        Args:
+            bundle_id: Of a bundle that loads.
+            sign: From its manifest to the signature.
+
+        Raises:
+            BundleError: It does not load, or the signature cannot be written.
+        """
+        signature = sign(_read(self.load(bundle_id).path / MANIFEST))
+        self._replace_pointer(f"{bundle_id}/{SIGNATURE}", signature)
 
     def list(self) -> tuple[str, ...]:
         """Return the ids of all bundles, sorted; whether they can be loaded, only `load` says."""

@@ -14,7 +14,7 @@ from tollgate.bundle import Bundle, CanaryShare, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
 from tollgate.cli.promotion import begin_canary, promote_bundle
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry, signatures, signing_key
 from tollgate.difference import Difference, difference
 from tollgate.errors import EXIT_UNAVAILABLE, BundleError, ConfigError
 from tollgate.ledger.controls import Controls
@@ -161,11 +161,23 @@ def _share(text: str) -> float:
 
 
 @bundles.command()
+def sign(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption = None) -> None:
+    """Sign a bundle with the key in TOLLGATE_SIGNING_KEY, or in the file that TOLLGATE_SIGNING_KEY_FILE names."""
+    settings = open_config(config)
+    registry, secret, module = open_registry(settings, signed=False), signing_key(), signatures()
+    public = module.public_key(secret)
+    with Controls(settings.ledger.url) as controls:
+        registry.sign(bundle_id, lambda manifest: module.signed(manifest, secret))
+        controls.note(actor_of(by), "bundle.sign", bundle_id, now_us(), key=public)
+    OUT.print(f"{bundle_id} is signed; public key {public}", highlight=False, soft_wrap=True)
+
+
+@bundles.command()
 def verify(
     bundle_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="All bundles by default.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Check that bundles are what was stored, file by file; exit code 5 if one is not."""
+    """Check that bundles are what was stored, and signed where trusted_keys asks for it; exit code 5 if one is not."""
     good, damaged = _all(open_registry(open_config(config)), bundle_ids)
     for one in good:
         OUT.print(f"{one.id} ok, {len(one.manifest.files)} files", highlight=False)
