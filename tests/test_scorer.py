@@ -290,7 +290,7 @@ def test_lists_and_rules_decide_with_reasons_of_their_own_beside_those_of_the_sc
     policy = Policy(PolicyConfig(), compile_rules(RuleSet((watch,)), PLAN), lists)
     batch = READER.from_rows([payment(0), payment(1, amount=400.0), payment(2, card_id="card-9")])
     features = engine().observe(batch)
-    decisions = run(judge(policy=policy).judge(batch, features, NOW_US)).decisions(batch, "bundle-1")
+    decisions = run(judge(policy=policy).judge(batch, features, NOW_US)).decisions(batch, ["bundle-1"] * len(batch))
     assert [one.outcome for one in decisions] == [Outcome.APPROVE, Outcome.REVIEW, Outcome.BLOCK]
     assert [one.reasons[0].code for one in decisions[1:]] == ["rule_watch", "list_block"]
     assert {"amount"} <= {reason.code for reason in decisions[1].reasons}
@@ -306,7 +306,7 @@ def test_one_payment_without_a_score_is_degraded_and_the_others_are_not():
 
     batch = READER.from_rows([payment(0), payment(1)])
     judgement = run(judge(half).judge(batch, engine().observe(batch), NOW_US))
-    first, second = judgement.decisions(batch, "bundle-1")
+    first, second = judgement.decisions(batch, ["bundle-1"] * len(batch))
     assert judgement.degraded == {"bad_score": 1}
     assert (first.mode, first.score, first.outcome) == (Mode.DEGRADED, None, Outcome.REVIEW)
     assert (second.mode, second.outcome) == (Mode.NORMAL, Outcome.APPROVE)

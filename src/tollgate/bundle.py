@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ MODEL = "model.onnx"
 WEIGHTS = "weights.safetensors"
 REPORT = "report.html"
 CHAMPION = "champion.json"
+CANARY = "canary.json"
+SIGNATURE = "signature.json"  # beside the manifest; not among its files, for it comes later
 MAX_HISTORY = 100  # champions that can be rolled back to
 
 _REQUIRED = (MODEL,)
@@ -146,6 +148,16 @@ class _Champion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: tuple[str, ...] = ()
 
 
+SignatureCheck = Callable[[str, bytes, bytes | None], None]  # of an id, a manifest and its signature
+
+
+class CanaryShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which bundle decides for a share of the cards, and for how many: between 0 and 1."""
+
+    bundle: str
+    share: float
+
+
 class Registry:
     """A folder of bundles, one of which may be the champion.
 
@@ -153,9 +165,15 @@ class Registry:
     else one of two that overlap is forgotten in the history.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Use the folder `path`, which is made when something is stored."""
+    def __init__(self, path: Path, check: SignatureCheck | None = None) -> None:
+        """Use the folder `path`, which is made when something is stored.
+
+        Args:
+            path: The folder.
+            check: Of signatures, see `Trust.check`; without it they do not matter.
+        """
         self._path = path
+        self._check = check
         self.place = str(path)
 
     def store(self, manifest: Manifest, files: Mapping[str, bytes]) -> str:
@@ -225,7 +243,23 @@ class Registry:
         bundle = Bundle(bundle_id, path, _parse(data, path / MANIFEST))
         for name in bundle.manifest.files:
             bundle.read(name)
+        if self._check is not None:
+            signature = path / SIGNATURE
+            self._check(bundle_id, data, _read(signature) if signature.exists() else None)
         return bundle
+
+    def sign(self, bundle_id: str, sign: Callable[[bytes], bytes]) -> None:
+        """Put a signature beside a bundle, in place of an older one.
+
+        Args:
+            bundle_id: Of a bundle that loads.
+            sign: From its manifest to the signature.
+
+        Raises:
+            BundleError: It does not load, or the signature cannot be written.
+        """
+        signature = sign(_read(self.load(bundle_id).path / MANIFEST))
+        self._replace_pointer(f"{bundle_id}/{SIGNATURE}", signature)
 
     def list(self) -> tuple[str, ...]:
         """Return the ids of all bundles, sorted; whether they can be loaded, only `load` says."""
@@ -268,8 +302,33 @@ class Registry:
         self._point(history[:-1])
         return history[-2]
 
+    def canary(self) -> CanaryShare | None:
+        """Return which bundle decides for a share of the cards; None where there is none.
+
+        Raises:
+            BundleError: The pointer cannot be read.
+        """
+        content = self._pointer(CANARY)
+        if content is None:
+            return None
+        try:
+            return msgspec.json.decode(content, type=CanaryShare | None)
+        except msgspec.DecodeError as error:
+            path = f"{self.place}/{CANARY}"
+            raise BundleError("bad_canary", f"{path} is damaged ({error}); delete it", file=path) from error
+
+    def try_out(self, canary: CanaryShare | None) -> None:
+        """Let a bundle decide for a share of the cards, if it loads; None ends that.
+
+        Raises:
+            BundleError: It does not load, or the pointer cannot be written.
+        """
+        if canary is not None:
+            self.load(canary.bundle)
+        self._replace_pointer(CANARY, msgspec.json.encode(canary))
+
     def _history(self) -> tuple[str, ...]:
-        content = self._pointer()
+        content = self._pointer(CHAMPION)
         if content is None:
             return ()
         try:
@@ -281,19 +340,19 @@ class Registry:
             ) from error
 
     def _point(self, history: tuple[str, ...]) -> None:
-        self._replace_pointer(msgspec.json.encode(_Champion(history)))
+        self._replace_pointer(CHAMPION, msgspec.json.encode(_Champion(history)))
 
-    def _pointer(self) -> bytes | None:
-        path = self._path / CHAMPION
+    def _pointer(self, name: str) -> bytes | None:
+        path = self._path / name
         return _read(path) if path.exists() else None
 
-    def _replace_pointer(self, content: bytes) -> None:
+    def _replace_pointer(self, name: str, content: bytes) -> None:
         try:
-            with replacing(self._path / CHAMPION) as file:
+            with replacing(self._path / name) as file:
                 file.write(content)
         except OSError as error:
             raise BundleError(
-                "cannot_promote", f"could not write {self._path / CHAMPION}: {error}", file=str(self._path)
+                "cannot_promote", f"could not write {self._path / name}: {error}", file=str(self._path)
             ) from error
 
 

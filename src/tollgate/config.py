@@ -423,6 +423,7 @@ class Config(Section, frozen=True):
 
     features: str | None = None  # a features file; without one, those of a card payment
     bundles: str = "bundles"  # a folder, or the URL of an object store
+    trusted_keys: tuple[str, ...] = ()  # public keys, hex: only bundles that one of them has signed are loaded
     table: Schema = msgspec.field(default_factory=payment_schema, name="schema")
     money: Money = Money()
     files: FilesConfig = FilesConfig()

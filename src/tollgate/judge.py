@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,8 +60,8 @@ class Judgement(NamedTuple):
     policy_s: float
     lacking: tuple[str, ...] = ()
 
-    def decisions(self, batch: Batch, bundle: str) -> list[Decision]:
-        """Return the decisions on the N transactions as they are answered."""
+    def decisions(self, batch: Batch, bundles: Iterable[str]) -> list[Decision]:
+        """Return the decisions on the N transactions as they are answered; `bundles` are the N that decided."""
         no_reasons: tuple[Reason, ...] = ()
         reasons = self.reasons
         return [
@@ -85,17 +86,48 @@ class Judgement(NamedTuple):
                 (*missing, *self.lacking, MODEL),
                 bundle,
             )
-            for row, (identifier, outcome, score, confidence, missing) in enumerate(
+            for row, (identifier, outcome, score, confidence, missing, bundle) in enumerate(
                 zip(
                     batch.ids,
                     self.outcomes.tolist(),
                     self.scores.tolist(),
                     self.confidences.tolist(),
                     batch.missing(),
+                    bundles,
                     strict=True,
                 )
             )
         ]
+
+
+def joined(first: Judgement, second: Judgement, rows: NDArray[np.bool_], more_s: float) -> Judgement:
+    """Return two judgements as one.
+
+    Args:
+        first: On those of N transactions that are not of `rows`, in their order.
+        second: On the others, in theirs.
+        rows: bool (N,).
+        more_s: Seconds of scoring that are in neither.
+    """
+    outcomes = np.empty(len(rows), dtype=np.int8)
+    scores, confidences = np.empty(len(rows)), np.empty(len(rows))
+    reasons: dict[int, tuple[Reason, ...]] = {}
+    for one, mine in ((first, ~rows), (second, rows)):
+        outcomes[mine], scores[mine], confidences[mine] = one.outcomes, one.scores, one.confidences
+        places = np.flatnonzero(mine).tolist()
+        reasons |= {places[row]: why for row, why in one.reasons.items()}
+    return Judgement(
+        outcomes,
+        scores,
+        confidences,
+        reasons,
+        dict(Counter(first.degraded) + Counter(second.degraded)),
+        Counter(first.rule_hits) + Counter(second.rule_hits),
+        Counter(first.list_hits) + Counter(second.list_hits),
+        first.model_s + second.model_s + more_s,
+        first.policy_s + second.policy_s,
+        first.lacking,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +171,7 @@ class Judge:
         within_s: float = PATIENCE_S,
         late: NDArray[np.bool_] | None = None,
         lacking: tuple[str, ...] = (),
+        given: tuple[Floats, Floats] | None = None,
     ) -> Steps[Judgement]:
         """Return the judgement on N transactions with features (N, F).
 
@@ -149,6 +182,7 @@ class Judge:
             within_s: What the model is given.
             late: bool (N,): those that waited too long to be scored.
             lacking: Features that could not be read: without them nothing is scored, and they are named as missing.
+            given: What the model gave already, float64 (N,) each: scores without NaN, and confidences.
         """
         begun = time.perf_counter()
         ends = begun + within_s
@@ -156,6 +190,8 @@ class Judge:
             scores, confidences = np.full(len(features), np.nan), np.full(len(features), np.nan)
             degraded = {NO_HISTORY: len(features)}
             late = None
+        elif given is not None:
+            (scores, confidences), degraded = given, {}
         else:
             scores, confidences, degraded = yield from self._scores(features, within_s, late)
         scored = time.perf_counter()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tollgate.bundle import CHAMPION, MANIFEST, Bundle, Manifest, Registry
+from tollgate.bundle import MANIFEST, Bundle, Manifest, Registry, SignatureCheck
 from tollgate.errors import BundleError, ConfigError, InputError
 from tollgate.folders import OBJECT_STORES, RemoteFolder
 
@@ -21,18 +21,19 @@ from tollgate.folders import OBJECT_STORES, RemoteFolder
 class RemoteRegistry(Registry):
     """Bundles under a URL such as `s3://models/bundles`."""
 
-    def __init__(self, url: str, cache: Path) -> None:
+    def __init__(self, url: str, cache: Path, check: SignatureCheck | None = None) -> None:
         """Use the registry at `url`.
 
         Args:
             url: Of an object store.
             cache: A folder of this machine for the bundles that were loaded or stored; nothing else may use it, but
                 other processes with the same URL.
+            check: Of signatures; without it they do not matter.
 
         Raises:
             ConfigError: The URL is of another kind of place, or needs an extra that is not installed.
         """
-        super().__init__(cache)
+        super().__init__(cache, check)
         self._folder = RemoteFolder(url)
         self.place = self._folder.url
         if self._folder.scheme not in OBJECT_STORES:
@@ -91,12 +92,12 @@ class RemoteRegistry(Registry):
             shutil.rmtree(self._path / bundle_id, ignore_errors=True)
             fresh.rename(self._path / bundle_id)
 
-    def _pointer(self) -> bytes | None:
+    def _pointer(self, name: str) -> bytes | None:
         with _reaching():
-            return self._folder.read(CHAMPION)
+            return self._folder.read(name)
 
-    def _replace_pointer(self, content: bytes) -> None:
-        with _reaching(), self._folder.put(CHAMPION) as path:
+    def _replace_pointer(self, name: str, content: bytes) -> None:
+        with _reaching(), self._folder.put(name) as path:
             path.write_bytes(content)
 
 

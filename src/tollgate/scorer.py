@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 import msgspec
@@ -21,10 +22,12 @@ from tollgate.judge import Judge, Judgement
 from tollgate.label import Label, LabelResult
 from tollgate.ledger import LEDGER_MOVED, Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
+from tollgate.ledger import Tried as TriedRows
 from tollgate.recovery import Recovery
 from tollgate.shadow import Shadow
 from tollgate.steps import Call, Steps, Worker, run
 from tollgate.transaction import Batch
+from tollgate.trial import Trial, Tried
 
 LOG = logging.getLogger(__name__)
 
@@ -39,11 +42,15 @@ class Decided(NamedTuple):
         results: For each submission its answers, JSON, or the error that refuses it.
         judgement: On those transactions that were decided now; None if there were none.
         stages_s: Seconds spent in parsing, features, model, policy and ledger.
+        tried: What a canary decided of those transactions; None without a canary.
+        champion: Content id of the bundle that decided the others.
     """
 
     results: list[list[bytes] | TollgateError]
     judgement: Judgement | None
     stages_s: tuple[float, float, float, float, float]
+    tried: Tried | None = None
+    champion: str = ""
 
 
 class Scorer:
@@ -83,6 +90,7 @@ class Scorer:
         # What is written does not hold up what is looked for.
         self._lookups = Worker("ledger lookups") if ledger.asks else None
         self.shadow: Shadow | None = None
+        self.trial: Trial | None = None
         self.counts = dict.fromkeys(Outcome, 0)
         self.degraded = 0
 
@@ -151,6 +159,7 @@ class Scorer:
         yield from self._write()
         yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
+        self.trial = None  # its features are no longer computed
 
     def label(self, labels: Sequence[Label], by: str) -> Steps[list[LabelResult]]:
         """Record labels, durably, and have features move with them from the next transaction on.
@@ -218,7 +227,7 @@ class Scorer:
         refused: dict[int, TollgateError] = dict(admitted.refused)
         fresh = self._fresh(submissions, admitted, known, refused)
         answers: dict[str, bytes] = {}
-        judgement = None
+        judgement = tried = None
         parsed = observed = judged = time.perf_counter()
         if fresh is None or len(fresh):
             batch = admitted.batch if fresh is None else admitted.batch.take(fresh)
@@ -226,11 +235,11 @@ class Scorer:
             features = (yield Call(partial(self._observe, batch))) if self.engine.remote else self._observe(batch)
             lacking = self.engine.lacked()
             observed = time.perf_counter()
-            judgement = yield from self._judged(submissions, admitted, batch, fresh, features, lacking)
+            judgement, tried = yield from self._judged(submissions, admitted, batch, fresh, features, lacking)
             shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features, lacking))
             judged = time.perf_counter()
-            made = [_ENCODE(decision) for decision in judgement.decisions(batch, self._judge.bundle)]
-            group = self._group(batch, bodies, made, features, judgement, shadow)
+            made = [_ENCODE(one) for one in judgement.decisions(batch, self._bundles(len(batch), tried))]
+            group = self._group(batch, bodies, made, features, judgement, shadow, tried)
             commit = self._commits.add(group, hashes if fresh is None else hashes[fresh])
             yield from self._write(overlaps=True)
             answers = dict(zip(batch.ids, made, strict=True))
@@ -241,7 +250,14 @@ class Scorer:
         results = self._results(submissions, admitted, known, refused, answers)
         done = time.perf_counter()
         model_s, policy_s = (0.0, 0.0) if judgement is None else (judgement.model_s, judgement.policy_s)
-        return Decided(results, judgement, (parsed - begun, observed - parsed, model_s, policy_s, done - judged))
+        stages_s = (parsed - begun, observed - parsed, model_s, policy_s, done - judged)
+        return Decided(results, judgement, stages_s, tried, self._judge.bundle)
+
+    def _bundles(self, count: int, tried: Tried | None) -> Iterable[str]:
+        """Return who decided each of N transactions."""
+        if tried is None:
+            return repeat(self._judge.bundle, count)
+        return [tried.bundle if by_canary else self._judge.bundle for by_canary in tried.rows.tolist()]
 
     def _known(self, ids: Sequence[str], hashes: NDArray[np.uint64]) -> Steps[Mapping[str, Recorded]]:
         find = partial(self._ledger.find, ids, hashes)
@@ -339,7 +355,7 @@ class Scorer:
         fresh: NDArray[np.int64] | None,
         features: Floats,
         lacking: tuple[str, ...],
-    ) -> Steps[Judgement]:
+    ) -> Steps[tuple[Judgement, Tried | None]]:
         now_s = time.monotonic()
         ends_s = [one.arrived_s + self._deadline_s for one in submissions]
         late = None
@@ -351,7 +367,11 @@ class Scorer:
         else:
             within_s = min(ends_s) - now_s
         try:
-            return (yield from self._judge.judge(batch, features, self._clock_us(), within_s, late, lacking))
+            if self.trial is None:
+                judge = self._judge.judge
+                return (yield from judge(batch, features, self._clock_us(), within_s, late, lacking)), None
+            decide = self.trial.decide
+            return (yield from decide(self._judge, batch, features, self._clock_us(), within_s, late, lacking))
         except BaseException:
             self._arrivals = None  # the features have counted what is not recorded
             raise
@@ -364,6 +384,7 @@ class Scorer:
         features: Floats,
         judgement: Judgement,
         shadow: ShadowScore | None,
+        tried: Tried | None,
     ) -> Group:
         counts = np.bincount(judgement.outcomes, minlength=len(Outcome)).tolist()
         return Group(
@@ -376,6 +397,7 @@ class Scorer:
             bundle=self._judge.bundle,
             counts=Counts._make([*counts, sum(judgement.degraded.values())]),
             shadow=shadow,
+            tried=TriedRows(tried.bundle, tried.rows) if tried is not None and tried.rows.any() else None,
         )
 
     def _count(self, group: Group) -> None:

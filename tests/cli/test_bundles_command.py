@@ -7,11 +7,12 @@ import pytest
 import typer
 
 from cli.variants import other_features, variant
-from tollgate.bundle import MODEL, Registry
+from tollgate.bundle import MODEL, SIGNATURE, CanaryShare, Registry
 from tollgate.cli.bundles import bundles
 from tollgate.config import PolicyConfig
 from tollgate.errors import BundleError, ConfigError
 from tollgate.ledger.controls import Controls
+from tollgate.signature import public_key
 
 
 @pytest.fixture
@@ -126,3 +127,73 @@ def test_diff_shows_measures_features_and_settings(run, workspace):
     printed = run("diff", first, second)
     assert "computed in another way: " + found["changed"][0] in printed
     assert "policy.review" in printed
+
+
+def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
+    """What cannot decide beside the champion is refused, and nothing changes."""
+    second = variant(workspace, policy=PolicyConfig(review=0.2))
+    assert f"{second} decides for 10% of the cards" in run("canary", second, "--share", "10%", "--by", "ana")
+    assert registry().canary() == CanaryShare(second, 0.1)
+    with pytest.raises(BundleError, match="is the champion already"):
+        run("canary", registry().champion())
+    with pytest.raises(BundleError, match="other features"):
+        run("canary", variant(workspace, plan=other_features(workspace)))
+    for share in ("0%", "100%", "0.1", "many%", "nan%"):
+        with pytest.raises(ConfigError, match="expected a share above 0%"):
+            run("canary", second, "--share", share)
+    for arguments in ((), (second, "--off")):
+        with pytest.raises(ConfigError, match="both or neither"):
+            run("canary", *arguments)
+    assert registry().canary() == CanaryShare(second, 0.1)
+    assert "the champion decides for all cards" in run("canary", "--off", "--by", "ben")
+    assert registry().canary() is None
+    assert audited() == [
+        ("canary.begin", "ana", second, {"share": 0.1}),
+        ("canary.end", "ben", second, {}),
+    ]
+
+
+def keyed(monkeypatch, digit):
+    """Set a private key, and return its public one."""
+    monkeypatch.setenv("TOLLGATE_SIGNING_KEY", digit * 64)
+    return public_key(bytes.fromhex(digit * 64))
+
+
+def trust(*keys):
+    config = Path("tollgate.toml")
+    config.write_text(f"trusted_keys = {json.dumps(keys)}\n" + config.read_text())
+
+
+def test_with_trusted_keys_only_what_one_of_them_has_signed_decides(run, workspace, monkeypatch):
+    """Missing, of another key, of another bundle, or none at all: each is refused by its name."""
+    first, second = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))
+    trust(keyed(monkeypatch, "a"))
+    assert "unsigned_bundle" in run("verify", second, expect=5)
+    with pytest.raises(BundleError, match="is not signed"):
+        run("promote", second)
+    keyed(monkeypatch, "b")
+    run("sign", second)
+    assert "untrusted_key" in run("verify", second, expect=5)
+    public = keyed(monkeypatch, "a")
+    run("sign", first)
+    assert f"public key {public}" in run("sign", second, "--by", "ana")
+    run("promote", second)
+    assert registry().champion() == second
+    assert ("bundle.sign", "ana", second, {"key": public}) in audited()
+    (Path("bundles") / first / SIGNATURE).write_bytes((Path("bundles") / second / SIGNATURE).read_bytes())
+    assert "bad_signature" in run("verify", first, expect=5)
+    (Path("bundles") / first / SIGNATURE).write_text("{")
+    assert "bad_signature" in run("verify", first, expect=5)
+    damage(second)
+    assert "damaged_bundle" in run("verify", second, expect=5)
+
+
+def test_keys_that_are_none_are_refused(run, workspace, monkeypatch):
+    """In the environment and in the configuration."""
+    for text in ("0" * 62, "x" * 64):
+        monkeypatch.setenv("TOLLGATE_SIGNING_KEY", text)
+        with pytest.raises(ConfigError, match="expected a private key"):
+            run("sign", registry().champion())
+    trust("abcd")
+    with pytest.raises(ConfigError, match="expected public keys"):
+        run("verify")

@@ -6,14 +6,19 @@ import time
 from itertools import groupby
 from pathlib import Path
 
+import httpx
+import numpy as np
 import polars as pl
 import pytest
 
 from cli.running import serving, tollgate
 from cli.variants import other_features, variant
 from tollgate.bundle import MODEL, Registry
+from tollgate.cli.wiring import runtime_of, score_of
 from tollgate.config import PolicyConfig
 from tollgate.ledger import Ledger
+from tollgate.model.calibration import Calibration
+from tollgate.policy import OUTCOMES
 from tollgate.simulate import payloads
 
 WITHIN_S = 30.0
@@ -129,3 +134,95 @@ def test_a_challenger_scores_what_the_champion_decides_and_is_only_recorded(work
     assert ids == [row["transaction_id"] for row in rows]
     assert shadow.bundle == challenger
     assert shadow.scores.tolist() == pytest.approx([answer["score"] for answer in answers], abs=0.2)
+
+
+def test_a_canary_decides_for_some_cards_while_the_server_runs_and_its_metrics_stand_beside_the_champions(workspace):
+    """It begins and ends by the registry's pointer; a card is always decided by the same bundle; it may be promoted."""
+    champion = Registry(workspace / "bundles").champion()
+    canary = variant(workspace, policy=PolicyConfig(review=0.0, block=1.0))
+    rows = bodies(workspace, 900)
+    with serving(cwd=workspace) as server:
+        tollgate("bundles", "canary", canary, "--share", "30%", cwd=workspace)
+        until(lambda: server.get("/health")["canary"] == canary, "it decides")
+        answers = server.predict(rows[:600])[1]
+        by_card = {}
+        for row, answer in zip(rows, answers, strict=False):
+            by_card.setdefault(row["card_id"], set()).add(answer["bundle"])
+        assert {bundle for (bundle,) in by_card.values()} == {champion, canary}
+        assert {one["outcome"] for one in answers if one["bundle"] == canary} == {"review"}
+        counted = sum(one["bundle"] == canary for one in answers)
+        metrics = server.operate("GET", "/metrics")[1]
+        arm = f'tollgate_arm_transactions_total{{arm="canary",bundle="{canary}",outcome="review"}}'
+        assert f"{arm} {counted:.1f}" in metrics
+        assert f'tollgate_arm_score_count{{arm="canary"}} {counted:.1f}' in metrics
+        tollgate("lists", "add", "block", "card_id", rows[0]["card_id"], "--reason", "stolen", cwd=workspace)
+        until(lambda: (workspace / "server.log").read_text().count("decides for 0.3") == 2, "with the list")
+        tollgate("bundles", "canary", "--off", cwd=workspace)
+        until(lambda: server.get("/health")["canary"] is None, "it has ended")
+        assert {one["bundle"] for one in server.predict(rows[600:])[1]} == {champion}
+        assert server.predict(rows[:600])[1] == answers
+
+
+class Client(threading.Thread):
+    """Sends payments over one connection until it is told to stop; keeps statuses and answers."""
+
+    def __init__(self, url, rows, stopped):
+        super().__init__()
+        self.url, self.rows, self.stopped = url, rows, stopped
+        self.statuses, self.answers, self.error = [], [], None
+
+    def run(self):
+        try:
+            with httpx.Client(base_url=self.url, timeout=60) as client:
+                for start in range(0, len(self.rows), 3):
+                    if self.stopped.is_set():
+                        return
+                    answer = client.post("/predict", json=self.rows[start : start + 3])
+                    self.statuses.append(answer.status_code)
+                    self.answers.append(answer.json())
+        except (httpx.HTTPError, ValueError) as error:
+            self.error = error
+
+
+def test_a_hundred_swaps_under_load_fail_no_request_and_mix_no_batch(workspace):
+    """Over four connections: each is answered 200, by one of two bundles, with the score and outcome that it gives."""
+    registry = Registry(workspace / "bundles")
+    champion = registry.champion()
+    other = variant(workspace, policy=PolicyConfig(review=0.0, block=1.0), calibration=Calibration(slope=0.5))
+    rows = bodies(workspace, 24_000)
+    stopped = threading.Event()
+    with serving(cwd=workspace) as server:
+        clients = [Client(server.url, rows[place::4], stopped) for place in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            for swap in range(100):
+                if swap % 2 == 0:
+                    registry.promote(other)
+                    wanted = other
+                else:
+                    assert registry.rollback() == champion
+                    wanted = champion
+                until(lambda wanted=wanted: server.get("/health")["bundle"] == wanted, f"{wanted} decides")
+        finally:
+            stopped.set()
+            for client in clients:
+                client.join()
+    assert [client.error for client in clients] == [None] * 4
+    assert {status for client in clients for status in client.statuses} == {200}
+    batches = [batch for client in clients for batch in client.answers]
+    assert len({one["bundle"] for batch in batches for one in batch}) == 2
+    assert all(len({one["bundle"] for one in batch}) == 1 for batch in batches)
+    scored = [one for batch in batches for one in batch if one["mode"] == "normal"]
+    assert scored
+    with Ledger(f"sqlite:///{workspace}/tollgate.db", write=False) as ledger:
+        features = {name: np.frombuffer(raw) for name, _, raw in ledger.decided()}
+    for bundle in (champion, other):
+        mine = [one for one in scored if one["bundle"] == bundle]
+        one = registry.load(bundle)
+        matrix = np.array([features[answer["transaction_id"]] for answer in mine])
+        expected, _ = score_of(one, runtime_of(one))(matrix)
+        assert [answer["score"] for answer in mine] == pytest.approx(expected.tolist(), abs=1e-5)
+        thresholds = np.array([one.manifest.policy.review, one.manifest.policy.block])
+        levels = thresholds.searchsorted([answer["score"] for answer in mine], side="right")
+        assert [answer["outcome"] for answer in mine] == [OUTCOMES[level] for level in levels]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tollgate.ledger import Group, Shadow
+from tollgate.ledger import Group, Shadow, Tried
 from tollgate.ledger.group import Packed, pack
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -40,6 +40,19 @@ def test_each_transaction_is_cut_out_as_it_was_put_in(ids, data, features, decid
         assert packed.shadow.scores.tolist() == shadow.scores.tolist()
 
 
+@given(rows=st.lists(st.booleans(), min_size=1, max_size=20))
+def test_which_of_them_a_canary_decided_comes_out_as_it_was_put_in(rows):
+    """A Tollgate that does not know of canaries refuses such a group instead of naming the wrong bundle."""
+    n = len(rows)
+    payload = pack(
+        Group([str(row) for row in range(n)], np.zeros(n, int), [b""] * n, [b""] * n, None, 1, "b",
+              tried=Tried("c", np.array(rows)))
+    )  # fmt: skip
+    assert payload[1] == 2
+    tried = Packed(payload).tried
+    assert (tried.bundle, tried.rows.tolist()) == ("c", rows)
+
+
 @pytest.mark.parametrize("payload", [b"", b"\x90", b"\xc1", b"{}"])
 def test_what_is_no_group_is_refused(payload):
     """Damage is an error, not another transaction."""
@@ -51,6 +64,6 @@ def test_a_group_of_a_later_format_is_refused():
     """An older Tollgate does not guess."""
     payload = bytearray(pack(Group(["a"], np.zeros(1, int), [b""], [], None, 1, None)))
     assert payload[1] == 1
-    payload[1] = 2
-    with pytest.raises(ValueError, match="format 2"):
+    payload[1] = 3
+    with pytest.raises(ValueError, match="format 3"):
         Packed(bytes(payload))

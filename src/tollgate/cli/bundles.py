@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -9,17 +10,17 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from tollgate.bundle import Bundle, Registry
+from tollgate.bundle import Bundle, CanaryShare, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
-from tollgate.cli.promotion import promote_bundle
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry
+from tollgate.cli.promotion import begin_canary, promote_bundle
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry, signatures, signing_key
 from tollgate.difference import Difference, difference
-from tollgate.errors import EXIT_UNAVAILABLE, BundleError
+from tollgate.errors import EXIT_UNAVAILABLE, BundleError, ConfigError
 from tollgate.ledger.controls import Controls
 
 bundles = typer.Typer(
-    name="bundles", help="Trained bundles: list, compare, promote, roll back, verify.", no_args_is_help=True
+    name="bundles", help="Trained bundles: list, compare, try out, promote, roll back, verify.", no_args_is_help=True
 )
 
 BundleArgument = Annotated[
@@ -121,11 +122,62 @@ def rollback(by: ByOption = None, config: ConfigOption = None) -> None:
 
 
 @bundles.command()
+def canary(
+    bundle_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Of a bundle.", show_default=False)] = None,
+    share: Annotated[str, typer.Option(help="Of the cards, above 0% and below 100%.")] = "5%",
+    off: Annotated[bool, typer.Option("--off", help="End it: the champion decides for all again.")] = False,
+    by: ByOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Let a bundle decide for a share of the cards, or with --off for none. Servers follow within a second."""
+    settings = open_config(config)
+    registry = open_registry(settings)
+    if off == (bundle_id is not None):
+        raise ConfigError("bad_option", "expected the id of a bundle, or --off to end the canary; got both or neither")
+    if bundle_id is None:
+        before = registry.canary()
+        with Controls(settings.ledger.url) as controls:
+            registry.try_out(None)
+            controls.note(actor_of(by), "canary.end", "none" if before is None else before.bundle, now_us())
+        OUT.print("the champion decides for all cards", highlight=False)
+        return
+    begin_canary(settings, registry, CanaryShare(bundle_id, _share(share)), actor_of(by))
+    OUT.print(f"{bundle_id} decides for {share} of the cards from now on", highlight=False)
+
+
+def _share(text: str) -> float:
+    """Return a share between 0 and 1 of a text such as `5%`.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise ConfigError("bad_share", f"expected a share above 0% and below 100%, such as 5%, but got {text!r}")
+    return value
+
+
+@bundles.command()
+def sign(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption = None) -> None:
+    """Sign a bundle with the key in TOLLGATE_SIGNING_KEY, or in the file that TOLLGATE_SIGNING_KEY_FILE names."""
+    settings = open_config(config)
+    registry, secret, module = open_registry(settings, signed=False), signing_key(), signatures()
+    public = module.public_key(secret)
+    with Controls(settings.ledger.url) as controls:
+        registry.sign(bundle_id, lambda manifest: module.signed(manifest, secret))
+        controls.note(actor_of(by), "bundle.sign", bundle_id, now_us(), key=public)
+    OUT.print(f"{bundle_id} is signed; public key {public}", highlight=False, soft_wrap=True)
+
+
+@bundles.command()
 def verify(
     bundle_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="All bundles by default.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Check that bundles are what was stored, file by file; exit code 5 if one is not."""
+    """Check that bundles are what was stored, and signed where trusted_keys asks for it; exit code 5 if one is not."""
     good, damaged = _all(open_registry(open_config(config)), bundle_ids)
     for one in good:
         OUT.print(f"{one.id} ok, {len(one.manifest.files)} files", highlight=False)

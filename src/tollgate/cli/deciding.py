@@ -34,6 +34,7 @@ from tollgate.schema import TRANSACTION_ID, Schema
 from tollgate.scorer import Scorer
 from tollgate.serve.snapshots import Snapshots
 from tollgate.serve.succession import Makers, Standing, Succession
+from tollgate.trial import Trial
 
 
 class Decider(NamedTuple):
@@ -117,12 +118,14 @@ def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
         plan = plan_of(bundle)
         return Recovery(plan, reader, ledger, None if remote else snapshots_of(settings, plan, key), remote)
 
+    card = settings.evaluate.card
     return Makers(
         judge=lambda bundle, standing: judge_of(bundle, policy(bundle, standing)),
         policy=policy,
         plan=plan_of,
         recovery=recovery,
         follow=lambda: Ledger(settings.ledger.url, write=False),
+        trial=lambda judge, share: Trial(judge, share, card if card in reader.schema.entities else None, reader.key),
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -48,6 +49,8 @@ from tollgate.secret import read_secret
 
 DEFAULT_CONFIG = Path("tollgate.toml")
 HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
+SIGNING_KEY_VARIABLE = "TOLLGATE_SIGNING_KEY"
+_SIGNING_KEY_BYTES = 32
 _DIGEST_DIGITS = 12  # of a plan: tells the states of different features apart
 
 OUT = Console()
@@ -173,11 +176,50 @@ def open_bundle(config: Config, bundle_id: str | None) -> Bundle:
     return open_registry(config).load(bundle_id)
 
 
-def open_registry(config: Config) -> Registry:
-    """Return the registry of bundles that the configuration names."""
+def open_registry(config: Config, *, signed: bool = True) -> Registry:
+    """Return the registry of bundles that the configuration names; with `signed`, it loads what `trusted_keys` says.
+
+    Raises:
+        ConfigError: A trusted key is none, or the extra is not installed.
+    """
+    check = signatures().Trust(config.trusted_keys).check if signed and config.trusted_keys else None
     if is_local(config.bundles):
-        return Registry(local_path(config.bundles))
-    return RemoteRegistry(config.bundles, bundles_here(config))
+        return Registry(local_path(config.bundles), check)
+    return RemoteRegistry(config.bundles, bundles_here(config), check)
+
+
+def signatures() -> ModuleType:
+    """Return the module that signs bundles and checks them.
+
+    Raises:
+        ConfigError: The extra is not installed.
+    """
+    try:
+        return importlib.import_module("tollgate.signature")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "missing_extra", f"signatures of bundles need {error.name}: pip install 'tollgate[sign]'"
+        ) from error
+
+
+def signing_key() -> bytes:
+    """Return the private key that signs bundles, 32 bytes, from the environment or the file that it names.
+
+    Raises:
+        ConfigError: There is none, or it is none.
+    """
+    text = read_secret(SIGNING_KEY_VARIABLE, os.environ) or b""
+    try:
+        key = bytes.fromhex(text.decode())
+    except ValueError:
+        key = b""
+    if len(key) != _SIGNING_KEY_BYTES:
+        raise ConfigError(
+            "bad_key",
+            f"{SIGNING_KEY_VARIABLE}: expected a private key of {2 * _SIGNING_KEY_BYTES} hexadecimal digits; try "
+            "openssl rand -hex 32",
+        )
+    return key
 
 
 def bundles_here(config: Config) -> Path:

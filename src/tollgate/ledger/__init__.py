@@ -1,6 +1,6 @@
 """The durable record: transactions, decisions, labels. One truth for audit, idempotency, recovery and training."""
 
-from tollgate.ledger.group import Counts, Group, Shadow
+from tollgate.ledger.group import Counts, Group, Shadow, Tried
 from tollgate.ledger.labels import Fraud, Frauds, Verdicts
 from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, Ledger
 from tollgate.ledger.records import History, Recorded, Replayed
@@ -19,5 +19,6 @@ __all__ = [
     "Replayed",
     "Shadow",
     "SharedLedger",
+    "Tried",
     "Verdicts",
 ]

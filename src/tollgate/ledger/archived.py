@@ -163,7 +163,10 @@ def check(folder: Path, last: int) -> list[_File]:
 
 def _frame(group: Kept) -> pl.DataFrame:
     packed = group.packed
-    rows, shadow = range(len(packed)), packed.shadow
+    rows, shadow, tried = range(len(packed)), packed.shadow, packed.tried
+    bundles = [group.bundle] * len(packed)
+    if tried is not None:
+        bundles = [tried.bundle if by_canary else group.bundle for by_canary in tried.rows.tolist()]
     return pl.DataFrame(
         {
             "seq": range(group.first, group.first + len(packed)),
@@ -173,7 +176,7 @@ def _frame(group: Kept) -> pl.DataFrame:
             "body": [packed.body(row) for row in rows],
             "answer": [packed.answer(row) for row in rows],
             "features": [packed.feature_bytes(row) for row in rows],
-            "bundle": [group.bundle] * len(packed),
+            "bundle": bundles,
             "shadow_bundle": [None if shadow is None else shadow.bundle] * len(packed),
             "shadow_score": [None] * len(packed) if shadow is None else shadow.scores,
         },

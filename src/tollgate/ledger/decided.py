@@ -21,10 +21,12 @@ from tollgate.ledger.tables import GROUPS
 
 CHUNK_ROWS = 8192  # transactions handed on together: groups of a few would cost more than what they hold
 _GROUPS_AT_ONCE = 256  # read by one query
+_KINDS_AT_ONCE = 2  # gathered side by side: a champion's and a canary's
 
 _GROUPS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
 
 Times = NDArray[np.int64]
+_Kind = tuple[str, str | None, int | None]  # bundle, challenger, width of the features: what can be joined
 
 
 class Decided(NamedTuple):
@@ -66,27 +68,29 @@ class Decided(NamedTuple):
 
 
 def decided_since(engine: Engine, since_us: int) -> Iterator[Decided]:
-    """Yield what was decided from an effective time on, in order of arrival, in chunks; imported history is left out.
+    """Yield what was decided from an effective time on, in chunks; imported history is left out.
+
+    What one bundle decided comes in order of arrival; beside a canary, chunks of the two take turns.
 
     Each part is read on its own, so that a writer and an archiving may go on meanwhile.
 
     Raises:
         LedgerError: It could not be read.
     """
-    waiting: list[Decided] = []
+    waiting: dict[_Kind, list[Decided]] = {}
     rows = 0
     for part in _parts(engine, since_us):
         recent = part.effective_us >= since_us
         if not recent.any():
             continue
         one = part if recent.all() else part.take(recent)
-        if waiting and (rows >= CHUNK_ROWS or not _alike(waiting[0], one)):
-            yield _joined(waiting)
-            waiting, rows = [], 0
-        waiting.append(one)
+        kind = _kind(one)
+        if rows >= CHUNK_ROWS or (kind not in waiting and len(waiting) == _KINDS_AT_ONCE):
+            yield from map(_joined, waiting.values())
+            waiting, rows = {}, 0
+        waiting.setdefault(kind, []).append(one)
         rows += len(one.ids)
-    if waiting:
-        yield _joined(waiting)
+    yield from map(_joined, waiting.values())
 
 
 def newest_us(engine: Engine) -> int | None:
@@ -112,16 +116,16 @@ def _parts(engine: Engine, since_us: int) -> Iterator[Decided]:
             position = mark.last
         elif groups:
             for group in groups:
-                yield _group(engine, group)
+                yield from _group(engine, group)
             position = groups[-1].first + groups[-1].count - 1
         else:
             return
 
 
-def _group(engine: Engine, group: Row[*tuple[Any, ...]]) -> Decided:
+def _group(engine: Engine, group: Row[*tuple[Any, ...]]) -> Iterator[Decided]:
     packed = opened(engine, group.first, group.payload)
     rows = range(len(packed))
-    return Decided(
+    whole = Decided(
         str(group.bundle),
         [packed.id(row) for row in rows],
         packed.effective_us,
@@ -131,6 +135,13 @@ def _group(engine: Engine, group: Row[*tuple[Any, ...]]) -> Decided:
         packed.features,
         packed.shadow,
     )
+    tried = packed.tried
+    if tried is None:
+        yield whole
+        return
+    if not tried.rows.all():
+        yield whole.take(~tried.rows)
+    yield whole.take(tried.rows)._replace(bundle=tried.bundle)
 
 
 def _archived(mark: ArchiveMark, after: int, since_us: int) -> Iterator[Decided]:
@@ -170,11 +181,10 @@ def _of_frame(frame: pl.DataFrame) -> Decided:
     )
 
 
-def _alike(one: Decided, other: Decided) -> bool:
-    """Return whether two can be joined."""
-    shadows = [None if each.shadow is None else each.shadow.bundle for each in (one, other)]
-    widths = [None if each.features is None else each.features.shape[1] for each in (one, other)]
-    return one.bundle == other.bundle and shadows[0] == shadows[1] and widths[0] == widths[1]
+def _kind(one: Decided) -> _Kind:
+    """Return what those have in common that can be joined."""
+    challenger = None if one.shadow is None else one.shadow.bundle
+    return one.bundle, challenger, None if one.features is None else one.features.shape[1]
 
 
 def _joined(parts: Sequence[Decided]) -> Decided:

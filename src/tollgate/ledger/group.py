@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
 _FORMAT = 1  # one more with each change that an older Tollgate would misread
+_TRIED_FORMAT = 2  # of a group that two bundles decided; all others stay readable
 _LENGTH, _TIME, _FLOAT = np.dtype("<u4"), np.dtype("<i8"), np.dtype("<f8")
 
 
@@ -41,6 +42,13 @@ class Shadow(NamedTuple):
     scores: Floats
 
 
+class Tried(NamedTuple):
+    """Which of the same transactions another bundle than the champion decided: its content id, and bool (N,)."""
+
+    bundle: str
+    rows: NDArray[np.bool_]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
     """N transactions that become durable together.
@@ -55,6 +63,7 @@ class Group:
         bundle: Content id of the bundle that decided, or None for imported history.
         counts: Of the decisions.
         shadow: A challenger's scores, or None.
+        tried: What a canary decided instead of `bundle`, or None.
     """
 
     ids: Sequence[str]
@@ -66,6 +75,7 @@ class Group:
     bundle: str | None
     counts: Counts = NO_DECISIONS
     shadow: Shadow | None = None
+    tried: Tried | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -85,8 +95,13 @@ class _Wire(msgspec.Struct, frozen=True, array_like=True, gc=False):
     shadow_scores: bytes | None
 
 
+class _TriedWire(_Wire, frozen=True, array_like=True, gc=False):
+    tried_bundle: str | None = None
+    tried_rows: bytes | None = None  # a bit for each, the first in the highest bit
+
+
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(_Wire).decode
+_DECODE = msgspec.msgpack.Decoder(_TriedWire).decode
 
 
 def pack(group: Group) -> bytes:
@@ -95,22 +110,23 @@ def pack(group: Group) -> bytes:
     assert n
     assert len(bodies) == len(group.effective_us) == n
     assert len(answers) in (0, n)
-    features, shadow = group.features, group.shadow
-    return _ENCODE(
-        _Wire(
-            _FORMAT,
-            _lengths(group.ids),
-            "".join(group.ids),
-            np.asarray(group.effective_us, _TIME).tobytes(),
-            _lengths(bodies),
-            b"".join(bodies),
-            _lengths(answers),
-            b"".join(answers),
-            None if features is None else np.asarray(features, _FLOAT).tobytes(),
-            None if shadow is None else shadow.bundle,
-            None if shadow is None else np.asarray(shadow.scores, _FLOAT).tobytes(),
-        )
+    features, shadow, tried = group.features, group.shadow, group.tried
+    parts = (
+        _lengths(group.ids),
+        "".join(group.ids),
+        np.asarray(group.effective_us, _TIME).tobytes(),
+        _lengths(bodies),
+        b"".join(bodies),
+        _lengths(answers),
+        b"".join(answers),
+        None if features is None else np.asarray(features, _FLOAT).tobytes(),
+        None if shadow is None else shadow.bundle,
+        None if shadow is None else np.asarray(shadow.scores, _FLOAT).tobytes(),
     )
+    if tried is None:
+        return _ENCODE(_Wire(_FORMAT, *parts))
+    assert len(tried.rows) == n
+    return _ENCODE(_TriedWire(_TRIED_FORMAT, *parts, tried.bundle, np.packbits(tried.rows).tobytes()))
 
 
 class Packed:
@@ -126,8 +142,10 @@ class Packed:
             self._wire = _DECODE(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected a packed group: {error}") from error
-        if self._wire.format != _FORMAT:
-            raise ValueError(f"expected a group of format {_FORMAT}, but it is of format {self._wire.format}")
+        if self._wire.format not in (_FORMAT, _TRIED_FORMAT):
+            raise ValueError(
+                f"expected a group of format {_FORMAT} or {_TRIED_FORMAT}, but it is of format {self._wire.format}"
+            )
         self._id_ends = _ends(self._wire.id_lengths)
         self._body_ends = _ends(self._wire.body_lengths)
         self._answer_ends = _ends(self._wire.answer_lengths)
@@ -186,6 +204,15 @@ class Packed:
         """A challenger's scores, or None."""
         bundle, raw = self._wire.shadow_bundle, self._wire.shadow_scores
         return None if bundle is None or raw is None else Shadow(bundle, np.frombuffer(raw, _FLOAT))
+
+    @property
+    def tried(self) -> Tried | None:
+        """What a canary decided, or None."""
+        bundle, raw = self._wire.tried_bundle, self._wire.tried_rows
+        if bundle is None or raw is None:
+            return None
+        bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=len(self))
+        return Tried(bundle, bits.astype(np.bool_))
 
 
 def _lengths(texts: Sequence[str] | Sequence[bytes]) -> bytes:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from tollgate.decision import Decision, Mode, Outcome
-from tollgate.ledger.group import Counts, Group, Shadow
+from tollgate.ledger.group import Counts, Group, Shadow, Tried
 
 _DECISION = msgspec.json.Decoder(Decision)
 
@@ -26,7 +26,7 @@ def without(group: Group, known: Container[str]) -> Group | None:
     if len(rows) == len(group):
         return group
     answers = [group.answers[row] for row in rows] if group.answers else []
-    shadow = group.shadow
+    shadow, tried = group.shadow, group.tried
     return Group(
         ids=[group.ids[row] for row in rows],
         effective_us=np.asarray(group.effective_us)[rows],
@@ -37,6 +37,7 @@ def without(group: Group, known: Container[str]) -> Group | None:
         bundle=group.bundle,
         counts=_counts(answers),
         shadow=None if shadow is None else Shadow(shadow.bundle, shadow.scores[rows]),
+        tried=None if tried is None else Tried(tried.bundle, tried.rows[rows]),
     )
 
 

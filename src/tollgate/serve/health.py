@@ -95,6 +95,7 @@ class Health:
             "version": __version__,
             "bundle": now.champion,
             "shadow": None if scorer.shadow is None else scorer.shadow.bundle,
+            "canary": None if scorer.trial is None else scorer.trial.judge.bundle,
             "uptime_s": (self._clock_us() - self._started_us) // 1_000_000,
             "ledger_transactions": now.ledger_transactions,
             "ledger_index_bytes": now.ledger_index_bytes,

@@ -24,6 +24,7 @@ from tollgate.decision import Mode, Outcome
 from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.serve.collector import BatchHistogram, BoundedCounter
 
+ARMS = ("champion", "canary")
 STAGES = ("parse", "features", "model", "policy", "ledger")  # of one batch, in this order
 
 REQUEST_EDGES_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -80,6 +81,20 @@ class Metrics:
         self._requests = self._counter("requests", "Requests answered on the public port.", "status")
         self._shed = self._counter("shed", "Requests refused because a limit was reached.", "reason")
         self._degraded = self._counter("degraded", "Transactions decided without the model.", "reason")
+        self._arms = self._counter(
+            "arm_transactions", "Transactions decided beside a canary, by who decided.", "arm", "bundle", "outcome"
+        )
+        self._arm_scores = BatchHistogram(
+            "tollgate_arm_score", "Calibrated scores beside a canary, by who decided.", SCORE_EDGES, "arm", ARMS
+        )
+        self.registry.register(self._arm_scores)
+        self._arm_times = BatchHistogram(
+            "tollgate_arm_model_seconds", "What the model took for its part of a batch.", STAGE_EDGES_S, "arm", ARMS
+        )
+        self.registry.register(self._arm_times)
+        self._canary_failures = self._counter(
+            "canary_failures", "Transactions of a canary that the champion decided instead.", "reason"
+        )
         self._rules = self._counter("rule_hits", "Transactions on which a rule held.", "rule", "mode")
         self._lists = self._counter("list_hits", "Transactions with an entry of a list.", "list", "column")
         self._labels = self._counter("labels", "Labels that came.", "source", "result")
@@ -138,6 +153,29 @@ class Metrics:
     def degraded(self, reason: str, count: int) -> None:
         """Count transactions that were decided without the model; `reason` is the error's code."""
         self._degraded.add((reason,), count)
+
+    def arm(
+        self, place: int, bundle: str, outcomes: Sequence[int], scores: NDArray[np.float64], model_s: float
+    ) -> None:
+        """Count what one of `ARMS` decided of a batch while there is a canary.
+
+        Args:
+            place: In `ARMS`.
+            bundle: Content id of its bundle.
+            outcomes: How many transactions got each `Outcome`, in the order of the enumeration.
+            scores: float64 (N,); NaN is a transaction without one.
+            model_s: Seconds that its model took.
+        """
+        for outcome, count in zip(_OUTCOMES, outcomes, strict=True):
+            if count:
+                self._arms.add((ARMS[place], bundle, outcome.value), count)
+        for score in scores[~np.isnan(scores)].tolist():
+            self._arm_scores.observe_one(score, place)
+        self._arm_times.observe_one(model_s, place)
+
+    def canary_failed(self, reason: str, count: int) -> None:
+        """Count transactions of a canary that the champion decided instead; `reason` is the error's code."""
+        self._canary_failures.add((reason,), count)
 
     def rule_hits(self, rule: str, mode: str, count: int) -> None:
         """Count transactions on which the rule of that name held, live or in shadow `mode`."""

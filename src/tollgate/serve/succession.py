@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from tollgate.bundle import Bundle, Registry
+from tollgate.bundle import Bundle, CanaryShare, Registry
 from tollgate.control import ListEntry
 from tollgate.errors import BundleError, TollgateError
 from tollgate.features import Arrivals, FeaturePlan
@@ -23,10 +23,12 @@ from tollgate.scorer import Scorer
 from tollgate.serve.batcher import Job
 from tollgate.shadow import Shadow
 from tollgate.steps import Call, Steps
+from tollgate.trial import Trial
 
 LOG = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.25
+_LOOK_AGAIN = CanaryShare("", 0.0)  # in place of the newest canary that was seen: whatever there is, it is new
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Makers:
         plan: The features of a bundle.
         recovery: Rebuilds the state of a bundle's features from a ledger.
         follow: Opens the ledger to read it beside the scorer.
+        trial: From a canary's judge and its share of the cards.
     """
 
     judge: Callable[[Bundle, Standing], Judge]
@@ -62,6 +65,7 @@ class Makers:
     plan: Callable[[Bundle], FeaturePlan]
     recovery: Callable[[Bundle, Ledger], Recovery]
     follow: Callable[[], Ledger]
+    trial: Callable[[Judge, float], Trial]
 
 
 class Succession:
@@ -100,6 +104,7 @@ class Succession:
         self._pinned = pinned
         self._challenger = challenger
         self._tried: str | None = bundle.id  # the newest champion that was seen
+        self._canary: CanaryShare | None = None  # the newest that was seen
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="succession", daemon=True)
         self._hand_over: Callable[[Job], None] = lambda _job: None
@@ -158,7 +163,12 @@ class Succession:
         if champion is not None and champion != self._tried:
             self._tried = champion  # one that cannot be taken is not tried over and over
             if champion != self._bundle.id:
+                self._canary = _LOOK_AGAIN
                 self._take_champion(champion)
+        canary = None if self._pinned else self._registry.canary()
+        if canary != self._canary:
+            self._canary = canary
+            self._take_canary(canary)
 
     def shadow(self, challenger: Bundle) -> None:
         """Let a challenger score beside the champion.
@@ -193,6 +203,7 @@ class Succession:
             yield from ()
 
         self._hand_over(replace_policy)
+        self._canary = _LOOK_AGAIN  # it is made anew, with these lists and rules
 
     def _take_champion(self, champion: str) -> None:
         bundle = self._registry.load(champion)
@@ -206,17 +217,51 @@ class Succession:
             if arrivals is None:
                 scorer.install(judge)
             else:
+                _end_trial(scorer)
                 yield from scorer.install_with(judge, self._makers.recovery(bundle, self._ledger), arrivals)
             shadow = scorer.shadow
             if shadow is not None and (
                 shadow.bundle == bundle.id or (arrivals is not None and shadow.arrivals is None)
             ):
                 scorer.shadow = None  # it decides now, or the features that it read are no longer computed
+            if scorer.trial is not None and scorer.trial.judge.bundle == bundle.id:
+                _end_trial(scorer)
+            elif scorer.trial is not None:
+                scorer.trial.judge.policy.limits = judge.policy.limits
             self._bundle = bundle
             before.breaker.close()
             LOG.info("bundle %s decides from now on", bundle.id)
 
         self._hand_over(take_over)
+
+    def _take_canary(self, canary: CanaryShare | None) -> None:
+        if canary is None or canary.bundle == self._bundle.id:
+            self._hand_over(_without_trial)
+            return
+        champion = self._bundle
+        bundle = self._registry.load(canary.bundle)
+        self._check_schema(bundle)
+        if not self._shares_features(bundle):
+            self._hand_over(_without_trial)
+            raise BundleError(
+                "other_features",
+                f"bundle {bundle.id} reads other features than {champion.id} and cannot decide beside it; run it as a "
+                "shadow, or promote it",
+            )
+        trial = self._makers.trial(self._makers.judge(bundle, self._standing), canary.share)
+
+        def begin(scorer: Scorer) -> Steps[None]:
+            if self._bundle is not champion:
+                trial.judge.breaker.close()
+                self._canary = _LOOK_AGAIN  # the champion has changed meanwhile
+            else:
+                _end_trial(scorer)
+                trial.judge.policy.limits = scorer.judge.policy.limits  # a rule has one limit, whoever decides
+                scorer.trial = trial
+                LOG.info("bundle %s decides for %g of the cards from now on", bundle.id, trial.share)
+            yield from ()
+
+        self._hand_over(begin)
 
     def _check_schema(self, bundle: Bundle) -> None:
         new, old = bundle.manifest, self._bundle.manifest
@@ -243,3 +288,15 @@ def _shadow(shadow: Shadow) -> Job:
         yield from ()
 
     return begin
+
+
+def _without_trial(scorer: Scorer) -> Steps[None]:
+    _end_trial(scorer)
+    yield from ()
+
+
+def _end_trial(scorer: Scorer) -> None:
+    if scorer.trial is not None:
+        scorer.trial.judge.breaker.close()
+        LOG.info("bundle %s decides for no cards any more", scorer.trial.judge.bundle)
+        scorer.trial = None
