@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,13 +19,15 @@ from tollgate.duration import DAY_US, parse_duration_us
 from tollgate.train import Candidate, TreeSearch, fit_candidate
 
 Bools = NDArray[np.bool_]
+BASE, OTHER = "monthly", "daily"  # what is compared with what
+
 IsDue = Callable[[dt.date, int], bool]
 
 ARMS: Mapping[str, IsDue] = {
     "once": lambda _day, number: number == 0,
-    "monthly": lambda day, number: number == 0 or day.day == 1,
+    BASE: lambda day, number: number == 0 or day.day == 1,
     "weekly": lambda _day, number: number % 7 == 0,
-    "daily": lambda _day, _number: True,
+    OTHER: lambda _day, _number: True,
 }
 
 
@@ -57,7 +60,7 @@ def live(past: History, config: Config, trees: Mapping[str, int | float], is_due
     ).tolist()
     candidate: Candidate | None = None
     trainings = 0
-    for number, (first, last) in enumerate(zip(day_bounds, day_bounds[1:], strict=False)):
+    for number, (first, last) in enumerate(itertools.pairwise(day_bounds)):
         now_us = past.start_us + number * DAY_US
         day = dt.date(1970, 1, 1) + dt.timedelta(days=now_us // DAY_US)
         if candidate is None or is_due(day, number):

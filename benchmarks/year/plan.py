@@ -42,17 +42,22 @@ def read_plan() -> tuple[YearPlan, Config]:
     return plan, read_config(EXAMPLE / "tollgate.toml")
 
 
-def shortened(plan: YearPlan, days: int, transactions: int) -> YearPlan:
-    """Return a plan with fewer days after the burn-in, and fewer payments and cards in all."""
+def shortened(plan: YearPlan, days: int, transactions: int | None = None) -> YearPlan:
+    """Return a plan with fewer days after the burn-in; with as many payments a day, or fewer payments in all.
+
+    With fewer payments, as many frauds a day remain as fit an alert budget of the same size.
+    """
     scenario = plan.scenario
-    share = transactions / scenario.transactions
+    all_days = plan.burn_in_days + days
+    usual = round(scenario.transactions * all_days / scenario.days)
+    count = transactions or usual
     return msgspec.structs.replace(
         plan,
         scenario=msgspec.structs.replace(
             scenario,
-            days=plan.burn_in_days + days,
-            transactions=transactions,
-            cards=round(scenario.cards * share),
-            fraud_rate=scenario.fraud_rate * 2,
+            days=all_days,
+            transactions=count,
+            cards=max(round(scenario.cards * count / usual), 1),
+            fraud_rate=scenario.fraud_rate * usual / count,
         ),
     )
