@@ -11,7 +11,7 @@ from tollgate.duration import DAY_US
 from tollgate.simulate.market import ONLINE_GROUP, RESALEABLE, Market
 from tollgate.simulate.places import CITY_COUNT, CITY_LAT, CITY_LON, VISITOR_SHARE
 from tollgate.simulate.population import MOBILE_IPS, Population
-from tollgate.simulate.rows import ABSENT, TYPOLOGIES, Channel, Rows
+from tollgate.simulate.rows import ABSENT, Channel, Rows
 
 # Attacks are drawn in excess: some run past the end of the scenario and are cut there.
 EXCESS = 1.5
@@ -111,9 +111,9 @@ def draw_loot(rng: np.random.Generator, world: World, resaleable: float, count: 
 
 @dataclass(frozen=True, slots=True)
 class Payments:
-    """N fraudulent payments of one typology; fields as in `Rows`."""
+    """N fraudulent payments of one typology, `code`; other fields as in `Rows`."""
 
-    typology: str
+    code: int
     time_us: NDArray[np.int64]
     card: NDArray[np.int64]
     merchant: NDArray[np.int64]
@@ -149,5 +149,5 @@ class Payments:
             city=self.city,
             lat=lat,
             lon=lon,
-            typology=np.full(len(self.time_us), 1 + TYPOLOGIES.index(self.typology), dtype=np.int64),
+            typology=np.full(len(self.time_us), self.code, dtype=np.int64),
         )

@@ -10,6 +10,7 @@ from tollgate.simulate.market import MCC, Market
 from tollgate.simulate.places import CITIES
 from tollgate.simulate.population import Population
 from tollgate.simulate.rows import ABSENT, GENUINE, TYPOLOGIES, Channel, Rows
+from tollgate.simulate.scenario import Scenario
 
 PAYMENT_FIELDS = (
     "transaction_id",
@@ -70,8 +71,7 @@ def to_frame(
     label_delay_us: NDArray[np.int64],
     people: Population,
     market: Market,
-    start_us: int,
-    seed: int,
+    scenario: Scenario,
 ) -> pl.DataFrame:
     """Return the payments, sorted by time, as `PAYMENT_FIELDS` and `LABEL_FIELDS`.
 
@@ -81,8 +81,7 @@ def to_frame(
         label_delay_us: How long after the payment its label arrives, int64 (N,).
         people: Whose payments they are.
         market: Where they were made.
-        start_us: When the scenario begins, microseconds since 1970-01-01 UTC.
-        seed: Part of the transaction ids, so that two scenarios share none.
+        scenario: Its seed is part of the transaction ids, so that two scenarios share none.
     """
     count = len(rows)
     customer = people.card_customer[rows.card]
@@ -90,10 +89,10 @@ def to_frame(
     lost = {name: rng.random(count) < share for name, share in _LOST_SHARE.items()}
     country = pl.Series([city.country for city in CITIES])
     channel = pl.Series([code.name.lower() for code in Channel])
-    typology = pl.Series([None, *TYPOLOGIES], dtype=pl.String)
-    time_us = rows.time_us + start_us
+    typology = pl.Series([None, *TYPOLOGIES, *(one.name for one in scenario.campaigns)], dtype=pl.String)
+    time_us = rows.time_us + scenario.start_us
     columns = {
-        "transaction_id": _named(f"tx-{seed}", np.arange(count), count),
+        "transaction_id": _named(f"tx-{scenario.seed}", np.arange(count), count),
         "effective_time": _time(time_us),
         "amount": pl.Series(rows.amount),
         "currency": pl.repeat("EUR", count, eager=True),

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.duration import HOUR_US, MINUTE_US
+from tollgate.duration import DAY_US, HOUR_US, MINUTE_US
 from tollgate.simulate.access import draw_access
+from tollgate.simulate.drift import DAYS_A_YEAR, Surge
 from tollgate.simulate.market import GIFTS, ONLINE_GROUP, TRAVEL, Market, atms_of, shops_of
 from tollgate.simulate.places import CITY_OFFSET_H
 from tollgate.simulate.population import FAVOURITES, Population
 from tollgate.simulate.rhythm import Rhythm
 from tollgate.simulate.rows import ABSENT, GENUINE, Channel, Rows
+from tollgate.simulate.scenario import Scenario
 
 _ATM_SHARE, _MOTO_SHARE = 0.06, 0.012
 _FOLLOW_UP_SHARE = 0.16  # payments on the same shopping trip, or in the same sitting
@@ -37,11 +39,10 @@ class _Plan:
     gift: NDArray[np.bool_]
 
 
-def make_genuine(
-    rng: np.random.Generator, people: Population, market: Market, rhythm: Rhythm, horizon_us: int, count: int
-) -> Rows:
-    """Return `count` honest payments, in no order."""
-    plan = _plan(rng, people, rhythm, horizon_us, count)
+def make_genuine(rng: np.random.Generator, people: Population, market: Market, scenario: Scenario) -> Rows:
+    """Return as many honest payments as the scenario has payments, in no order."""
+    horizon_us, count = scenario.horizon_us, scenario.transactions
+    plan = _plan(rng, people, Rhythm(scenario), horizon_us, count)
     customer = people.card_customer[plan.card]
     city, time_us = people.trips.place(customer, people.city[customer], plan.time_us)
     time_us %= horizon_us
@@ -62,6 +63,12 @@ def make_genuine(
         typology=np.full(count, GENUINE),
     )
     _go_online(rng, people, market, rows)
+    for surge in scenario.drift.surges:
+        _swell(rng, people, market, rows, surge)
+    if scenario.drift.inflation:
+        dearer_by = (1 + scenario.drift.inflation) ** (rows.time_us / (DAYS_A_YEAR * DAY_US))
+        notes = rows.channel == Channel.ATM
+        rows.amount[~notes] = np.round(rows.amount * dearer_by, 2)[~notes]
     return rows
 
 
@@ -126,3 +133,14 @@ def _go_online(rng: np.random.Generator, people: Population, market: Market, row
     rows.merchant[by_agent] = market.draw_online(rng, TRAVEL, len(by_agent))
     client = people.card_customer[rows.card[by_agent]]
     rows.amount[by_agent] = market.price(rng, rows.merchant[by_agent], people.spending[client])
+
+
+def _swell(rng: np.random.Generator, people: Population, market: Market, rows: Rows, surge: Surge) -> None:
+    """Turn a share of the online payments of some days into such that many make then."""
+    since_us = rows.time_us - int(surge.first_day * DAY_US)
+    then = (since_us >= 0) & (since_us < surge.days * DAY_US) & (rows.channel == Channel.ECOM)
+    bought = np.flatnonzero(then)
+    bought = bought[rng.random(len(bought)) < surge.share]
+    rows.merchant[bought] = market.draw_online(rng, frozenset(surge.mcc), len(bought))
+    spending = people.spending[people.card_customer[rows.card[bought]]]
+    rows.amount[bought] = market.price(rng, rows.merchant[bought], spending, surge.factor)

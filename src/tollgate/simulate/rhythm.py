@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.duration import HOUR_US
+from tollgate.simulate.drift import DAYS_A_YEAR
 from tollgate.simulate.rows import Channel
 from tollgate.simulate.scenario import Scenario
 
@@ -46,13 +47,15 @@ class Rhythm:
         days = [scenario.start + dt.timedelta(days=number) for number in range(scenario.days)]
         season = np.array([_day_factor(day) for day in days])
         weekday = np.array([day.weekday() for day in days])
+        growth = (1 + scenario.drift.online_growth) ** (np.arange(scenario.days) / DAYS_A_YEAR)
         self._totals: dict[Channel, NDArray[np.float64]] = {}
         for channel in Channel:
             working = np.array(_HOURS[channel], dtype=np.float64)
             hours = np.where(  # (days, 24)
                 (weekday >= _SATURDAY)[:, None], np.roll(working, _WEEKEND_SHIFT_H), working
             )
-            slots = hours * (season * np.array(_WEEKDAYS[channel])[weekday])[:, None]
+            trend = growth if channel is Channel.ECOM else np.ones_like(growth)
+            slots = hours * (season * np.array(_WEEKDAYS[channel])[weekday] * trend)[:, None]
             self._totals[channel] = np.cumsum(slots.ravel())
 
     def draw(self, rng: np.random.Generator, channel: NDArray[np.int64]) -> NDArray[np.int64]:

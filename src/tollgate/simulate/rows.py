@@ -23,7 +23,13 @@ class Channel(IntEnum):
 
 
 GENUINE = 0
-TYPOLOGIES = Mix.__struct_fields__  # the code of a typology in `Rows.typology` is its place here, counted from 1
+# The code of a typology in `Rows.typology` is its place here, counted from 1; those of campaigns come after them.
+TYPOLOGIES = Mix.__struct_fields__
+
+
+def code_of(typology: str) -> int:
+    """Return the code of one of `TYPOLOGIES`."""
+    return 1 + TYPOLOGIES.index(typology)
 
 
 @dataclass(frozen=True, slots=True)

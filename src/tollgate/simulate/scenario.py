@@ -10,6 +10,8 @@ import msgspec
 
 from tollgate.duration import DAY_US
 from tollgate.errors import ConfigError
+from tollgate.simulate.campaign import Campaign
+from tollgate.simulate.drift import Drift
 
 MAX_TRANSACTIONS = 10_000_000  # a whole scenario is held in memory: about 450 bytes a transaction while it is made
 MAX_CARDS = 5_000_000
@@ -47,9 +49,14 @@ class Mix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def divide(self, count: int) -> dict[str, int]:
         """Return how many of `count` fall to each typology; the parts sum to it."""
         weights = msgspec.structs.asdict(self)
-        total = math.fsum(weights.values())
-        bounds = [round(count * share / total) for share in itertools.accumulate(weights.values())]
-        return {name: high - low for name, low, high in zip(weights, [0, *bounds], bounds, strict=False)}
+        return dict(zip(weights, divided(count, list(weights.values())), strict=True))
+
+
+def divided(count: int, weights: list[float]) -> list[int]:
+    """Return `count` in parts, one for each of some weights that are not all 0; the parts sum to it."""
+    total = math.fsum(weights)
+    bounds = [round(count * share / total) for share in itertools.accumulate(weights)]
+    return [high - low for low, high in zip([0, *bounds], bounds, strict=False)]
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,9 +67,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         start: The first day; it begins at midnight UTC.
         fraud_rate: Share of the transactions that are fraud, in [0, 0.5].
         maturity_days: After how many days without a complaint a transaction is taken for genuine.
+        chargeback_days: How long after a fraud its chargeback comes, median.
+        analysts: Whether analysts find some frauds. Who adds what analysts find in alerts leaves them out: then all is
+            told by customers and chargebacks.
+        campaigns: Kinds of fraud that come and go, beside those of `mix`.
+        drift: How honest payments change.
 
     Raises:
-        ConfigError: A number is out of its range.
+        ConfigError: A number is out of its range, or two campaigns have one name.
     """
 
     transactions: int = 200_000
@@ -73,6 +85,10 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fraud_rate: float = 0.005
     mix: Mix = Mix()
     maturity_days: float = 14.0
+    chargeback_days: float = 11.0
+    analysts: bool = True
+    campaigns: tuple[Campaign, ...] = ()
+    drift: Drift = Drift()
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -83,11 +99,23 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("days", MIN_DAYS, MAX_DAYS),
             ("fraud_rate", 0, MAX_FRAUD_RATE),
             ("maturity_days", 0, MAX_DAYS),
+            ("chargeback_days", 0, MAX_DAYS),
             ("seed", 0, 2**63 - 1),
         ):
             value = getattr(self, name)
             if not low <= value <= high:  # a NaN is not in it either
                 raise ConfigError("bad_scenario", f"{name}: expected a number from {low} to {high}, but got {value}")
+
+        names = [one.name for one in self.campaigns]
+        if len({*names, *Mix.__struct_fields__}) != len(names) + len(Mix.__struct_fields__):
+            raise ConfigError(
+                "bad_scenario", f"campaigns: expected names of their own, none of a typology, but got {names}"
+            )
+
+    def divide(self) -> list[int]:
+        """Return how many frauds there are of each typology, then of each campaign; their sum is the fraud rate's."""
+        weights = [*msgspec.structs.astuple(self.mix), *(one.weight for one in self.campaigns)]
+        return divided(round(self.transactions * self.fraud_rate), weights)
 
     @property
     def horizon_us(self) -> int:

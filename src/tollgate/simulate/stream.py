@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from tollgate.duration import DAY_US
 from tollgate.errors import ConfigError
 from tollgate.simulate.attack import Numbers, World
 from tollgate.simulate.frame import PAYMENT_FIELDS, to_frame
@@ -18,11 +17,11 @@ from tollgate.simulate.genuine import make_genuine
 from tollgate.simulate.labels import label_delays
 from tollgate.simulate.market import make_market
 from tollgate.simulate.population import make_population
-from tollgate.simulate.rhythm import Rhythm
-from tollgate.simulate.rows import TYPOLOGIES, Rows, join
+from tollgate.simulate.rows import TYPOLOGIES, Rows, code_of, join
 from tollgate.simulate.scenario import Scenario
 from tollgate.simulate.typologies import (
     account_takeover,
+    campaign,
     card_testing,
     compromised_merchant,
     first_party,
@@ -35,7 +34,7 @@ _ATTACKS = {
     "stolen_card": stolen_card.attack,
     "compromised_merchant": compromised_merchant.attack,
 }
-_FIRST_PARTY = 1 + TYPOLOGIES.index("first_party")
+_FIRST_PARTY = code_of("first_party")
 _STEP_US = 1_000  # clocks of payment systems tell milliseconds
 _ROW_GROUP = 250_000
 _BODIES_AT_A_TIME = 10_000
@@ -45,8 +44,8 @@ def simulate(scenario: Scenario) -> pl.DataFrame:
     """Return the payments of `scenario`, sorted by `effective_time`; the same scenario gives the same frame.
 
     The columns are those of `tollgate.schema.payment_schema` (a location is `lat` and `lon`), then `is_fraud`,
-    `typology` (null for an honest payment; for analysis only) and `label_available`, when the label arrives.
-    Times are Datetime in microseconds, UTC; amounts are Float64, in euros and whole cents.
+    `typology` (or the campaign; null for an honest payment; for analysis only) and `label_available`, when the label
+    arrives. Times are Datetime in microseconds, UTC; amounts are Float64, in euros and whole cents.
 
     The whole frame is made in memory, about 450 bytes a payment at the peak. Fewer frauds than asked for come out
     only of a scenario that is too small for an attack to run its course.
@@ -54,26 +53,29 @@ def simulate(scenario: Scenario) -> pl.DataFrame:
     rng = np.random.default_rng(scenario.seed)
     market = make_market(rng, scenario.merchants)
     people = make_population(rng, scenario, market)
-    genuine = make_genuine(rng, people, market, Rhythm(scenario), scenario.horizon_us, scenario.transactions)
+    genuine = make_genuine(rng, people, market, scenario)
     world = World(
         people, market, genuine, scenario.horizon_us, devices=Numbers(people.devices), ips=Numbers(people.ips)
     )
     rows = _with_fraud(rng, world, scenario)
     rows.time_us[:] = rows.time_us // _STEP_US * _STEP_US
     rows = rows.take(np.argsort(rows.time_us, kind="stable"))
-    delay_us = label_delays(rng, rows.typology, int(scenario.maturity_days * DAY_US))
-    return to_frame(rng, rows, delay_us, people, market, scenario.start_us, scenario.seed)
+    delay_us = label_delays(rng, rows.typology, scenario)
+    return to_frame(rng, rows, delay_us, people, market, scenario)
 
 
 def _with_fraud(rng: np.random.Generator, world: World, scenario: Scenario) -> Rows:
     """Return as many rows as the scenario asks for: frauds, and honest ones to fill up."""
-    budget = scenario.mix.divide(round(scenario.transactions * scenario.fraud_rate))
-    frauds = {name: attack(rng, world, budget[name]) for name, attack in _ATTACKS.items()}
+    budget = scenario.divide()
+    frauds = {name: attack(rng, world, budget[code_of(name) - 1]) for name, attack in _ATTACKS.items()}
+    first = 1 + len(TYPOLOGIES)
+    for code, one in enumerate(scenario.campaigns, first):
+        frauds[one.name] = campaign.attack(rng, world, one, code, budget[code - 1])
     honest = scenario.transactions - sum(len(fraud) for fraud in frauds.values())
     # What owners could not pay with a stolen card makes room for the frauds first, then any other payments do.
     rank = rng.random(len(world.genuine)) + stolen_card.silenced(world, frauds["stolen_card"])
     kept = world.genuine.take(np.sort(np.argpartition(rank, honest - 1)[:honest]))
-    kept.typology[first_party.choose(rng, world.people, kept, budget["first_party"])] = _FIRST_PARTY
+    kept.typology[first_party.choose(rng, world.people, kept, budget[_FIRST_PARTY - 1])] = _FIRST_PARTY
     return join([kept, *frauds.values()])
 
 

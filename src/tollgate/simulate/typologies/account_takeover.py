@@ -17,7 +17,7 @@ from tollgate.simulate.attack import (
     lognormal,
     mobile_ip,
 )
-from tollgate.simulate.rows import Rows
+from tollgate.simulate.rows import Rows, code_of
 
 _MEAN_MORE_PAYMENTS = 3
 _WAIT_US = 40 * MINUTE_US  # since the victim's own last payment: no airliner is that fast
@@ -47,7 +47,7 @@ def attack(rng: np.random.Generator, world: World, budget: int) -> Rows:
     merchant = draw_loot(rng, world, _RESALEABLE_SHARE, count)
     spending = world.people.spending[customer][number]
     rows = Payments(
-        "account_takeover",
+        code_of("account_takeover"),
         time_us=start_us[number] + plan.elapsed(lognormal(rng, _GAP_US, 0.9, count)),
         card=card[number],
         merchant=merchant,

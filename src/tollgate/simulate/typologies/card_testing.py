@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from tollgate.duration import HOUR_US, MINUTE_US, SECOND_US
 from tollgate.simulate.attack import LOCAL_SHARE, Payments, World, attack_count, course, cut, draw_cities, lognormal
 from tollgate.simulate.market import RESALEABLE, TESTABLE, round_price
-from tollgate.simulate.rows import Rows, join
+from tollgate.simulate.rows import Rows, code_of, join
 
-_NAME = "card_testing"
+_CODE = code_of("card_testing")
 _MIN_PROBES, _MEAN_MORE_PROBES = 6, 22
 _SLOW_SHARE = 0.3  # of the testers spread the probes over hours, to stay under a velocity rule
 _FAST_GAP_US, _SLOW_GAP_US = 15 * SECOND_US, 8 * MINUTE_US
@@ -45,7 +45,7 @@ def _probes(rng: np.random.Generator, world: World, attacks: int) -> tuple[NDArr
     device = world.devices.take(attacks)
     ip = world.ips.take(attacks * _IPS).reshape(attacks, _IPS)
     probes = Payments(
-        _NAME,
+        _CODE,
         time_us=start_us[number] + plan.elapsed(gap_us * lognormal(rng, 1.0, 0.8, count)),
         card=card,
         merchant=merchant[number, rng.integers(_MERCHANTS, size=count)],
@@ -61,7 +61,7 @@ def _hits(rng: np.random.Generator, world: World, probes: Rows) -> Rows:
     merchant = world.market.draw_online(rng, RESALEABLE, count)
     same = rng.random(count) < _SAME_DEVICE_SHARE
     hits = Payments(
-        _NAME,
+        _CODE,
         time_us=probes.time_us + lognormal(rng, _HIT_WAIT_US * world.pace, 1.0, count).astype(np.int64),
         card=probes.card,
         merchant=merchant,

@@ -18,7 +18,7 @@ from tollgate.simulate.attack import (
     lognormal,
     mobile_ip,
 )
-from tollgate.simulate.rows import Rows
+from tollgate.simulate.rows import Rows, code_of
 
 _MOST_CARDS = 60  # of one breach
 _FEWEST_BREACHES = 12  # in a small scenario, many a breach catches nobody
@@ -48,7 +48,7 @@ def attack(rng: np.random.Generator, world: World, budget: int) -> Rows:
     ip = np.where(rng.random(cards) < _MOBILE_SHARE, mobile_ip(rng, world, city), world.ips.take(lots)[lot])
     merchant = draw_loot(rng, world, _RESALEABLE_SHARE, count)
     rows = Payments(
-        "compromised_merchant",
+        code_of("compromised_merchant"),
         time_us=start_us[number] + plan.elapsed(lognormal(rng, _GAP_US, 1.0, count)),
         card=card[number],
         merchant=merchant,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tollgate.duration import DAY_US, MINUTE_US
 from tollgate.simulate.attack import Payments, World, attack_count, course, cut, lognormal
 from tollgate.simulate.market import RESALEABLE, atms_of, banknotes, shops_of
-from tollgate.simulate.rows import Channel, Rows
+from tollgate.simulate.rows import Channel, Rows, code_of
 
 _MIN_PAYMENTS, _MEAN_MORE_PAYMENTS = 2, 5
 _WAIT_US = 35 * MINUTE_US  # since the owner's last payment
@@ -46,7 +46,7 @@ def attack(rng: np.random.Generator, world: World, budget: int) -> Rows:
     timid = ~knows_pin & (plan.step < _CONTACTLESS_PAYMENTS)
     amount = np.where(timid, np.minimum(price, limit), price)
     rows = Payments(
-        "stolen_card",
+        code_of("stolen_card"),
         time_us=start_us[number] + plan.elapsed(lognormal(rng, _GAP_US, 0.8, count)),
         card=world.genuine.card[victim][number],
         merchant=merchant,

@@ -1,0 +1,1 @@
+"""A year of payments with fraud that changes: daily against monthly retraining."""
