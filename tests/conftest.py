@@ -1,10 +1,15 @@
 """Fixtures that every test may use."""
 
+import os
+
 import pytest
 
 import postgres_service
 from object_store import object_store
 from tollgate.ledger import Ledger
+
+for variable in ("COLUMNS", "LINES"):  # a console that is made while one is set keeps that width for good
+    os.environ.pop(variable, None)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Cases of a ledger: what is held is found, what is settled is not, and nothing that was said is lost."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from sqlalchemy import text
 from ledger.recording import label
 from tollgate.decision import Decision, Mode, Outcome
 from tollgate.errors import LedgerError
-from tollgate.ledger import Counts, Group
+from tollgate.ledger import Counts, Group, Tried
 from tollgate.ledger.archive import archive
 from tollgate.ledger.cases import Cases, Disposition, Place
 from tollgate.ledger.connection import open_engine, writing
@@ -60,6 +62,14 @@ def test_what_is_held_is_found_in_order_and_what_is_approved_is_not(ledger, case
     assert np.frombuffer(found.features).tolist() == [2.0, 3.0]
     assert cases.payment(6) is None
     assert cases.payment(0) is None
+
+
+def test_a_payment_names_the_bundle_that_decided_it(ledger, cases):
+    """What a canary decided is told apart from the champion's payments beside it."""
+    tried = Tried("canary-1", np.array([False, True]))
+    ledger.append(replace(group(("a", "review"), ("b", "review")), tried=tried))
+    assert [one.bundle for chunk in cases.held(0, 2) for one in chunk] == ["bundle-1", "canary-1"]
+    assert cases.payment(2).bundle == "canary-1"
 
 
 def test_a_beginning_is_bounded_by_time_and_by_number(ledger, cases):

@@ -278,12 +278,13 @@ def _of_disposition(row: Row[Any]) -> Finding:
 
 
 def _payment(row: Row[Any], packed: Packed, place: int) -> Payment:
+    tried = packed.tried
     return Payment(
         row.first + place,
         packed.id(place),
         int(packed.effective_us[place]),
         row.observed_us,
-        row.bundle,
+        row.bundle if tried is None or not tried.rows[place] else tried.bundle,
         packed.body(place),
         packed.answer(place),
         packed.feature_bytes(place),
