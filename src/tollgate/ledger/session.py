@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,7 +58,7 @@ class Session:
             try:
                 self._driver.execute("SELECT 1")
             except errors(self._engine):
-                self.close()
+                self._drop()
             else:
                 return
         try:
@@ -69,7 +70,7 @@ class Session:
             self._driver.execute("SET enable_seqscan = off; SET jit = off")
             held = self._lock is None or self._locked()
         except errors(self._engine) as error:
-            self.close()
+            self._drop()
             raise failure("open", self._engine, error) from error
         if not held:
             self.close()
@@ -100,11 +101,17 @@ class Session:
                     return list(cursor) if cursor.description else []
             except errors(self._engine) as error:
                 if driver.closed:
-                    self.close()
+                    self._drop()
                 raise failure(doing, self._engine, error) from error
 
     def close(self) -> None:
-        """Close it, and give up the lock."""
+        """Give up the lock, and close it."""
+        if self._driver is not None and self._lock is not None:
+            with suppress(*errors(self._engine)):  # a closed connection keeps it until the server has noticed
+                self._driver.execute("SELECT pg_advisory_unlock_all()")
+        self._drop()
+
+    def _drop(self) -> None:
         driver, self._driver = self._driver, None
         if driver is not None:
             driver.close()
