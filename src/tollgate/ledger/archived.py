@@ -163,10 +163,7 @@ def check(folder: Path, last: int) -> list[_File]:
 
 def _frame(group: Kept) -> pl.DataFrame:
     packed = group.packed
-    rows, shadow, tried = range(len(packed)), packed.shadow, packed.tried
-    bundles = [group.bundle] * len(packed)
-    if tried is not None:
-        bundles = [tried.bundle if by_canary else group.bundle for by_canary in tried.rows.tolist()]
+    rows, shadow = range(len(packed)), packed.shadow
     return pl.DataFrame(
         {
             "seq": range(group.first, group.first + len(packed)),
@@ -176,7 +173,7 @@ def _frame(group: Kept) -> pl.DataFrame:
             "body": [packed.body(row) for row in rows],
             "answer": [packed.answer(row) for row in rows],
             "features": [packed.feature_bytes(row) for row in rows],
-            "bundle": bundles,
+            "bundle": [packed.bundle(row, group.bundle) for row in rows],
             "shadow_bundle": [None if shadow is None else shadow.bundle] * len(packed),
             "shadow_score": [None] * len(packed) if shadow is None else shadow.scores,
         },

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, func, insert, select
 
 from tollgate.decision import Outcome, outcome_of
 from tollgate.label import LabelSource
 from tollgate.ledger.case_tables import DISPOSITIONS
-from tollgate.ledger.connection import migrate, open_engine, reading, streamed, writing
+from tollgate.ledger.connection import reading, streamed, writing
+from tollgate.ledger.database import Database
 from tollgate.ledger.group import Packed
 from tollgate.ledger.labels import Said, labels_of
-from tollgate.ledger.settings import archive_mark
-from tollgate.ledger.stretches import opened
+from tollgate.ledger.stretches import extent, opened
 from tollgate.ledger.tables import GROUPS, LABELS
 
 _GROUPS_AT_ONCE = 64  # read by one query
@@ -97,41 +97,14 @@ class Around(NamedTuple):
     looked: int
 
 
-class Cases:
+class Cases(Database):
     """The cases of a ledger. Safe to use from several threads, and beside the process that writes."""
-
-    def __init__(self, url: str) -> None:
-        """Open them, creating or migrating the ledger where needed.
-
-        Args:
-            url: The ledger's: `sqlite:///path/to/tollgate.db`.
-
-        Raises:
-            LedgerError: It cannot be opened.
-        """
-        self._engine = open_engine(url)
-        try:
-            migrate(self._engine)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     def extent(self) -> tuple[int, int]:
         """Return the arrival numbers of the newest archived transaction and of the newest of all; 0 for none."""
         with reading(self._engine) as connection:
-            newest = connection.execute(_NEWEST).one_or_none()
-            mark = archive_mark(connection).last
-        return mark, max(mark, 0 if newest is None else newest.first + newest.count - 1)
+            mark, newest = extent(connection)
+        return mark.last, newest
 
     def beginning(self, since_us: int, most: int) -> int:
         """Return the arrival number after which what was held or blocked since a time lies.
@@ -278,20 +251,18 @@ def _of_disposition(row: Row[Any]) -> Finding:
 
 
 def _payment(row: Row[Any], packed: Packed, place: int) -> Payment:
-    tried = packed.tried
     return Payment(
         row.first + place,
         packed.id(place),
         int(packed.effective_us[place]),
         row.observed_us,
-        row.bundle if tried is None or not tried.rows[place] else tried.bundle,
+        packed.bundle(place, row.bundle),
         packed.body(place),
         packed.answer(place),
         packed.feature_bytes(place),
     )
 
 
-_NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SIZES = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.review + GROUPS.c.block)
 _GROUPS: Select[Any] = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.observed_us, GROUPS.c.bundle, GROUPS.c.payload)
 _ANALYSTS = select(LABELS.c.transaction_id).where(LABELS.c.source == LabelSource.ANALYST.value)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, tuple_, update
 
 from tollgate.control import ApiKey, AuditRecord, ListEntry, ListKind, Scope
 from tollgate.errors import InputError
-from tollgate.ledger.connection import migrate, open_engine, reading, writing
+from tollgate.ledger.connection import reading, writing
 from tollgate.ledger.control_tables import API_KEYS, AUDIT, LIST_ENTRIES, RULE_SETS
+from tollgate.ledger.database import Database
 
 __all__ = ["ApiKey", "AuditRecord", "Controls", "ListEntry", "ListKind", "Scope"]
 
@@ -26,34 +27,8 @@ _DETAIL = msgspec.json.Decoder(dict[str, Any])
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Controls:
+class Controls(Database):
     """What people set while the server runs. Safe to use from several threads and processes."""
-
-    def __init__(self, url: str) -> None:
-        """Open them, creating or migrating the ledger where needed.
-
-        Args:
-            url: The ledger's: `sqlite:///path/to/tollgate.db`.
-
-        Raises:
-            LedgerError: It cannot be opened.
-        """
-        self._engine = open_engine(url)
-        try:
-            migrate(self._engine)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     def version(self) -> int:
         """Return the number of the newest audit record, 0 without any; what was read at another may have changed."""

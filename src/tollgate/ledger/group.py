@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -175,6 +176,11 @@ class Packed:
         width = len(raw) // len(self)
         return raw[row * width : (row + 1) * width]
 
+    def bundle(self, row: int, champion: str | None) -> str | None:
+        """Return who decided transaction `row`: the canary, or the bundle of the group."""
+        tried = self.tried
+        return champion if tried is None or not tried.rows[row] else tried.bundle
+
     def rows_with(self, texts: Collection[bytes]) -> list[int]:
         """Return the transactions, ascending, in whose body one of some texts stands: one search through all bodies."""
         found: set[int] = set()
@@ -205,7 +211,7 @@ class Packed:
         bundle, raw = self._wire.shadow_bundle, self._wire.shadow_scores
         return None if bundle is None or raw is None else Shadow(bundle, np.frombuffer(raw, _FLOAT))
 
-    @property
+    @cached_property
     def tried(self) -> Tried | None:
         """What a canary decided, or None."""
         bundle, raw = self._wire.tried_bundle, self._wire.tried_rows

@@ -24,7 +24,7 @@ from tollgate.ledger.records import History, Recorded, Replayed, past
 from tollgate.ledger.remainder import without
 from tollgate.ledger.remembered import Remembered
 from tollgate.ledger.settings import ArchiveMark, archive_mark, hash_key
-from tollgate.ledger.stretches import bodies, opened, stretches
+from tollgate.ledger.stretches import bodies, extent, opened, stretches
 from tollgate.ledger.tables import GROUPS, LABELS
 from tollgate.ledger.writer import GroupRow, Writer, open_writer, row_of
 
@@ -122,9 +122,7 @@ class Ledger:
         before = self._last
         with reading(self.engine, "open") as connection:
             self._key = hash_key(connection, None)
-            newest = connection.execute(_NEWEST).one_or_none()
-            self._mark = archive_mark(connection)  # read last: what is marked is deleted after
-        self._last = max(self._mark.last, 0 if newest is None else newest.first + newest.count - 1)
+            self._mark, self._last = extent(connection)
         if self._remembered is not None:
             self._index()
         self._stale = False
@@ -481,6 +479,5 @@ class Ledger:
         self._last += len(hashes)
 
 
-_NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _SUMS = select(*(func.sum(GROUPS.c[name]) for name in Counts._fields))
 _PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)

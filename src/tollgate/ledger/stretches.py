@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from tollgate.errors import LedgerError
 from tollgate.ledger import archived
 from tollgate.ledger.archived import Stretch
 from tollgate.ledger.connection import reading, shown_url, streamed
 from tollgate.ledger.group import Packed
-from tollgate.ledger.settings import archive_mark
+from tollgate.ledger.settings import ArchiveMark, archive_mark
 from tollgate.ledger.tables import GROUPS
 
 REPLAY_ROWS = 4096  # transactions a chunk holds before it is handed on
 _READ_AHEAD = 16  # groups in memory at once
+_NEWEST = select(GROUPS.c.first, GROUPS.c.count).order_by(GROUPS.c.first.desc()).limit(1)
 _PAYLOADS = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload)
+
+
+def extent(connection: Connection) -> tuple[ArchiveMark, int]:
+    """Return how far a ledger is archived, and the arrival number of its newest transaction; 0 for none."""
+    newest = connection.execute(_NEWEST).one_or_none()
+    mark = archive_mark(connection)  # read last: what is marked is deleted after
+    return mark, max(mark.last, 0 if newest is None else newest.first + newest.count - 1)
 
 
 def stretches(engine: Engine, after: int) -> Iterator[list[Stretch]]:
