@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from tollgate.cli.audit import audit
 from tollgate.cli.backfill import backfill
 from tollgate.cli.backtesting import backtest
 from tollgate.cli.bundles import bundles
+from tollgate.cli.extras import extra_module
 from tollgate.cli.features import features
 from tollgate.cli.history import import_history
 from tollgate.cli.keys import keys
@@ -29,7 +29,7 @@ from tollgate.cli.scoring import score
 from tollgate.cli.serving import serve
 from tollgate.cli.simulate import simulate
 from tollgate.cli.wiring import ERR, BundleOption, ConfigOption
-from tollgate.errors import ConfigError, TollgateError
+from tollgate.errors import TollgateError
 
 app = typer.Typer(
     name="tollgate",
@@ -47,13 +47,7 @@ DataArgument = Annotated[
 
 def _extra(name: str, module: str, extra: str) -> Callable[..., None]:
     """Return a command that needs an extra; a serving image has no PyTorch."""
-    try:
-        found = importlib.import_module(f"tollgate.cli.{module}")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate {name}' needs {error.name}: pip install 'tollgate[{extra}]'"
-        ) from error
-    command: Callable[..., None] = getattr(found, name)
+    command: Callable[..., None] = getattr(extra_module(f"cli.{module}", extra, f"'tollgate {name}' needs"), name)
     return command
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import sys
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 from tollgate.backfill import Job, Outcome, run_single
 from tollgate.bundle import Bundle
+from tollgate.cli.extras import extra_module
 from tollgate.cli.wiring import (
     ERR,
     HASH_KEY_VARIABLE,
@@ -117,12 +117,7 @@ def _here(job: Job) -> Outcome:
 
 
 def _on_spark(job: Job, master: str | None, partitions: int | None) -> Outcome:
-    try:
-        spark = importlib.import_module("tollgate.backfill.spark")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate backfill --on spark' needs {error.name}: pip install 'tollgate[spark]'"
-        ) from error
+    spark = extra_module("backfill.spark", "spark", "'tollgate backfill --on spark' needs")
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else the workers run whatever python3 is first
     session = spark.open_session(master)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from rich.table import Table
 
 from tollgate.bundle import Bundle
+from tollgate.cli.extras import extra_module
 from tollgate.cli.wiring import (
     ERR,
     OUT,
@@ -116,7 +116,7 @@ def _decided(settings: Config, chosen: Bundle, rules: Path | None, data: str | N
 
 def _retrained(settings: Config, since_us: int, data: str | None) -> tuple[Verdicts, list[Rejected]]:
     """Return what models that are trained week by week say of a history."""
-    module = _extra("weekly", "--retrain")
+    module = extra_module("weekly", "train", "'tollgate backtest --retrain' needs")
     plan = features_of(settings)
     reader = TransactionReader(settings.table, settings.money, hash_key())
     with _replaying(settings, reader, data) as (history, advance, rejected):
@@ -226,7 +226,7 @@ def _rates(figures: Figures) -> dict[str, float | None]:
 
 
 def _report(path: Path, found: Weeks, title: str, currency: str) -> None:
-    module = _extra("backtest_report", "--report")
+    module = extra_module("backtest_report", "train", "'tollgate backtest --report' needs")
     headings = [str(column.header) for column in weeks_table(found, title, currency).columns]
     text = module.backtest_report(found, title, currency, headings, cells, summary(found, currency))
     try:
@@ -234,16 +234,6 @@ def _report(path: Path, found: Weeks, title: str, currency: str) -> None:
     except OSError as error:
         raise ConfigError("cannot_write", f"could not write {path}: {error}", file=str(path)) from error
     ERR.print(f"wrote {path}", **_PLAIN)
-
-
-def _extra(module: str, option: str) -> Any:
-    """Return a module that needs an extra; a serving image has no PyTorch."""
-    try:
-        return importlib.import_module(f"tollgate.{module}")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate backtest {option}' needs {error.name}: pip install 'tollgate[train]'"
-        ) from error
 
 
 def _percent(share: float | None, digits: int = 1) -> str:

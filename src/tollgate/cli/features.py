@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tollgate.cli.extras import extra_module
 from tollgate.cli.wiring import (
     OUT,
     ConfigOption,
@@ -144,7 +143,7 @@ def preview(
     output: Annotated[Path, typer.Option(help="Where the page with the plots goes.")] = Path("features.html"),
 ) -> None:
     """Compute the features of a sample, and show the values of good payments beside those of frauds."""
-    module = _preview_module()
+    module = extra_module("preview", "train", "'tollgate features preview' needs")
     settings = open_config(config)
     plan = features_of(settings)
     file, _ = open_labelled(data, settings)
@@ -163,13 +162,3 @@ def preview(
     OUT.print(f"wrote {output}", **_LINE)
     if report_rejected(rejected, output):
         raise typer.Exit(EXIT_PARTIAL)
-
-
-def _preview_module() -> ModuleType:
-    """Return the module that draws; a serving image has no Matplotlib."""
-    try:
-        return importlib.import_module("tollgate.preview")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate features preview' needs {error.name}: pip install 'tollgate[train]'"
-        ) from error

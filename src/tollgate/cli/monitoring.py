@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tollgate.bundle import Bundle
+from tollgate.cli.extras import extra_module
 from tollgate.cli.wiring import ERR, OUT, BundleOption, ConfigOption, now_us, open_bundle, open_config
 from tollgate.config import Config, PolicyConfig
 from tollgate.duration import SECOND_US, parse_duration_us
@@ -196,12 +196,7 @@ def findings_table(seen: Observation, found: Sequence[Finding], *, show_all: boo
 
 
 def _report(path: Path, seen: Observation, found: Sequence[Finding], chosen: Bundle) -> None:
-    try:
-        page = importlib.import_module("tollgate.monitor_report")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"'tollgate monitor --report' needs {error.name}: pip install 'tollgate[train]'"
-        ) from error
+    page = extra_module("monitor_report", "train", "'tollgate monitor --report' needs")
     try:
         path.write_text(page.monitor_report(seen, found, chosen.manifest.money.currency), encoding="utf-8")
     except OSError as error:

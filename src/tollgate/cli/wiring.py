@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import sys
@@ -22,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 
 from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
+from tollgate.cli.extras import extra_module
 from tollgate.config import TABULAR_MODELS, Config, read_config
 from tollgate.control import ListEntry
 from tollgate.errors import ConfigError
@@ -116,12 +116,7 @@ def remote_of(config: Config, key: bytes) -> Callable[[FeaturePlan], RemoteEngin
         raise ConfigError(
             "no_hash_key", f"a shared feature state needs one hash key for all: set {HASH_KEY_VARIABLE} for each server"
         )
-    try:
-        sharing = importlib.import_module("tollgate.cli.sharing")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"[state] engine = \"redis\" needs {error.name}: pip install 'tollgate[redis]'"
-        ) from error
+    sharing = extra_module("cli.sharing", "redis", '[state] engine = "redis" needs')
     make: Callable[[FeaturePlan], RemoteEngine] = sharing.shared_engines(config, key)
     return make
 
@@ -194,12 +189,7 @@ def signatures() -> ModuleType:
     Raises:
         ConfigError: The extra is not installed.
     """
-    try:
-        return importlib.import_module("tollgate.signature")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "missing_extra", f"signatures of bundles need {error.name}: pip install 'tollgate[sign]'"
-        ) from error
+    return extra_module("signature", "sign", "signatures of bundles need")
 
 
 def signing_key() -> bytes:
