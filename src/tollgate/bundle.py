@@ -93,6 +93,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     warnings: tuple[str, ...] = ()
     files: dict[str, str] = {}
 
+    def is_for(self, schema: Schema, money: Money) -> bool:
+        """Return whether it reads transactions of a schema, in a money."""
+        return (self.schema_, self.money) == (schema, money)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The F feature names."""

@@ -51,8 +51,7 @@ def begin_canary(config: Config, registry: Registry, canary: CanaryShare, actor:
     new, old = bundle.manifest, champion.manifest
     if bundle.id == champion.id:
         raise BundleError("is_champion", f"{bundle.id} is the champion already; name another bundle")
-    same = (new.schema_, new.money) == (old.schema_, old.money)
-    if not same or plan_digest(plan_of(bundle)) != plan_digest(plan_of(champion)):
+    if not new.is_for(old.schema_, old.money) or plan_digest(plan_of(bundle)) != plan_digest(plan_of(champion)):
         raise BundleError(
             "other_features",
             f"bundle {bundle.id} reads another schema or other features than {champion.id} and cannot decide beside "

@@ -213,7 +213,7 @@ class Work:
 
 def _same_schema(champion: Bundle, config: Config) -> Check:
     """Return the check that running servers would take what is trained."""
-    same = (champion.manifest.schema_, champion.manifest.money) == (config.table, config.money)
+    same = champion.manifest.is_for(config.table, config.money)
     return Check(
         name="same_schema", passed=same, found=None, limit=0.0,
         why="schema and money are those of the champion" if same else

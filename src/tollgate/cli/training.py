@@ -148,7 +148,7 @@ def evaluate(data: str, config_path: Path | None, bundle_id: str | None) -> None
 
 
 def _check_schema(bundle: Bundle, config: Config) -> None:
-    if bundle.manifest.schema_ != config.table or bundle.manifest.money != config.money:
+    if not bundle.manifest.is_for(config.table, config.money):
         raise BundleError(
             "other_schema",
             f"bundle {bundle.id} was trained with another schema or currency than the configuration has; train again, "

@@ -264,8 +264,8 @@ class Succession:
         self._hand_over(begin)
 
     def _check_schema(self, bundle: Bundle) -> None:
-        new, old = bundle.manifest, self._bundle.manifest
-        if (new.schema_, new.money) != (old.schema_, old.money):
+        old = self._bundle.manifest
+        if not bundle.manifest.is_for(old.schema_, old.money):
             raise BundleError(
                 "other_schema",
                 f"bundle {bundle.id} is for another schema or other money than {self._bundle.id}, which goes on "
