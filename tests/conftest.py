@@ -6,7 +6,7 @@ import pytest
 
 import postgres_service
 from object_store import object_store
-from tollgate.ledger import Ledger
+from tollgate.ledger import Ledger, SharedLedger
 
 for variable in ("COLUMNS", "LINES"):  # a console that is made while one is set keeps that width for good
     os.environ.pop(variable, None)
@@ -22,10 +22,12 @@ def postgres_server():
 
 @pytest.fixture
 def open_ledger():
-    """Opens ledgers and closes them when the test is over."""
+    """Opens ledgers, each of several writers under a name of its own, and closes them when the test is over."""
     opened = []
 
     def open_one(url, *args, kind=Ledger, **options):
+        if issubclass(kind, SharedLedger):
+            options.setdefault("writer", f"w{len(opened)}")
         opened.append(kind(url, *args, **options))
         return opened[-1]
 

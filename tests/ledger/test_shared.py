@@ -113,7 +113,7 @@ def test_one_writer_and_several_keep_each_other_out(open_ledger, url, shared):
 def test_several_writers_need_postgresql(tmp_path, sqlite_url):
     """A file has one."""
     with pytest.raises(LedgerError, match="PostgreSQL for several writers"):
-        SharedLedger(sqlite_url(tmp_path))
+        SharedLedger(sqlite_url(tmp_path), writer="0")
 
 
 def plan(seed, writers, ids, most):
@@ -135,7 +135,7 @@ def plan(seed, writers, ids, most):
 def work(url, writer, groups, look):
     """Record groups as a scorer does, and return what each id was answered with."""
     answers = {}
-    with SharedLedger(url, "os") as ledger:
+    with SharedLedger(url, "os", writer=writer) as ledger:
         for names in groups:
             hashes = ledger.hashes(names)
             found = ledger.find(names, hashes) if look else {}

@@ -22,7 +22,7 @@ from tollgate.frame import LabelFields
 from tollgate.label import Label, LabelResult, LabelSource
 from tollgate.label_file import LabelFile
 from tollgate.labelling import refusal_of
-from tollgate.ledger import Ledger
+from tollgate.ledger import IN_USE, Ledger
 from tollgate.ledger.controls import Controls
 from tollgate.schema import TRANSACTION_ID
 
@@ -88,7 +88,7 @@ def _door(settings: Config, server: str | None, actor: str, name: str, counts: C
     try:
         ledger = Ledger(settings.ledger.url, settings.ledger.durability)
     except LedgerError as error:
-        if error.code != "ledger_in_use":
+        if error.code != IN_USE:
             raise
         raise LedgerError(error.code, f"{error.message}; or send the labels to the server: --server URL") from None
     with ledger, Controls(settings.ledger.url) as controls:

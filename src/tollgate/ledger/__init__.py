@@ -3,10 +3,12 @@
 from tollgate.ledger.group import Counts, Group, Shadow, Tried
 from tollgate.ledger.labels import Fraud, Frauds, Verdicts
 from tollgate.ledger.ledger import KNOWN_TRANSACTION, LEDGER_MOVED, Ledger
+from tollgate.ledger.lock import IN_USE
 from tollgate.ledger.records import History, Recorded, Replayed
 from tollgate.ledger.shared import SharedLedger
 
 __all__ = [
+    "IN_USE",
     "KNOWN_TRANSACTION",
     "LEDGER_MOVED",
     "Counts",

@@ -21,7 +21,7 @@ from tollgate.ledger.group import Counts
 from tollgate.ledger.ledger import Ledger
 from tollgate.ledger.lock import lock
 from tollgate.ledger.postgres import ARCHIVES
-from tollgate.ledger.session import Session
+from tollgate.ledger.session import Lock, Session
 from tollgate.ledger.settings import ArchiveMark, archive_mark, set_archive_mark
 from tollgate.ledger.stretches import opened
 from tollgate.ledger.tables import GROUPS
@@ -88,7 +88,7 @@ class _Run(NamedTuple):
 
 def _alone(engine: Engine) -> AbstractContextManager[object]:
     if engine.dialect.name == "postgresql":
-        return Session(engine, ARCHIVES, "archives")
+        return Session(engine, Lock(ARCHIVES, "archives"))
     return lock(engine, ".archive.lock", "archives")
 
 

@@ -134,6 +134,11 @@ class Ledger:
         return self._last
 
     @property
+    def newest_own(self) -> int:
+        """The arrival number of the newest transaction that this process recorded, or found."""
+        return self._last
+
+    @property
     def index_bytes(self) -> int:
         """How much memory the index of ids takes at most; 0 where there is none."""
         return 0 if self._remembered is None else self._remembered.identities.bytes

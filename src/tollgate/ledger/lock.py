@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from tollgate.errors import LedgerError
 from tollgate.ledger.connection import failure, shown_url
 
+IN_USE = "ledger_in_use"  # the code of the error for what only one process may do at a time
+
 
 def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
     """Return a lock on the ledger, held until it is closed; it ends with the process.
@@ -33,8 +35,12 @@ def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         held.close()
-        raise LedgerError(
-            "ledger_in_use",
-            f"another process {doing} the ledger {shown_url(engine)}; stop it first, or use another ledger",
-        ) from None
+        raise refusal(engine, doing) from None
     return held
+
+
+def refusal(engine: Engine, doing: str) -> LedgerError:
+    """Return the error that says that another process does what only one may do."""
+    return LedgerError(
+        IN_USE, f"another process {doing} the ledger {shown_url(engine)}; stop it first, or use another ledger"
+    )

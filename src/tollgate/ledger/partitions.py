@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, delete, text
 
 from tollgate.errors import LedgerError
 from tollgate.ledger.connection import reading, writing
-from tollgate.ledger.shared_tables import IDS
+from tollgate.ledger.shared_tables import IDS, WRITTEN
 from tollgate.ledger.tables import GROUPS
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def make_room(engine: Engine, last: int) -> int:
 
 
 def drop(engine: Engine, last: int) -> None:
-    """Drop the parts that hold nothing after arrival number `last`, and forget the ids up to there.
+    """Drop the parts that hold nothing after arrival number `last`, and forget the ids and the writers up to there.
 
     A part that somebody reads all the time stays, and is dropped the next time.
 
@@ -63,6 +63,7 @@ def drop(engine: Engine, last: int) -> None:
             LOG.warning("%s: %s", error.code, error.message)
     with writing(engine) as connection:
         connection.execute(delete(IDS).where(IDS.c.number <= last))
+        connection.execute(delete(WRITTEN).where(WRITTEN.c.first <= last))
 
 
 def _parts(connection: Connection) -> list[tuple[int, int]]:

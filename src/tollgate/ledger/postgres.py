@@ -19,8 +19,8 @@ SILENT_S = 10  # without a word from the other end, a connection is given up
 _PROBE_S = 3  # between two questions whether the other end is there
 _PROBES = 3
 
-# In an advisory lock, the first number says for what, the second is that of the schema.
-WRITES, CHANGES, ARCHIVES = 0x746F01, 0x746F02, 0x746F03
+# In an advisory lock, the first number says for what, the second is that of the schema, or of a name in it.
+WRITES, CHANGES, ARCHIVES, NAMES, STARTS = 0x746F01, 0x746F02, 0x746F03, 0x746F04, 0x746F05
 SCHEMA = "hashtext(coalesce(current_schema(), ''))"
 
 _SYNCHRONOUS: dict[Durability, str] = {"fsync": "on", "os": "off"}

@@ -7,45 +7,62 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Engine
 
 from tollgate.errors import LedgerError
 from tollgate.ledger.connection import errors, failure, shown_url
+from tollgate.ledger.lock import refusal
 from tollgate.ledger.postgres import SCHEMA, STANDBY
 
 _TRIES, _PAUSE_S = 20, 0.1  # to take back a lock
 
 
+class Lock(NamedTuple):
+    """A lock in a ledger.
+
+    Attributes:
+        purpose: What for; of `postgres`.
+        doing: What its holder does, as the error says it.
+        shared: It is held together with others who share it.
+        name: Of whom or what, where the ledger has a lock for each.
+        patient: Whether another holder is waited for, up to two seconds.
+    """
+
+    purpose: int
+    doing: str
+    shared: bool = False
+    name: str = ""
+    patient: bool = False
+
+
 class Session:
     """It goes past SQLAlchemy's connection, serves any thread, and is opened anew at the next use when it was lost.
 
-    It may hold a lock, which the server keeps for as long as the connection lives: whoever has lost the one has lost
-    the other, and can do nothing before it has both again.
+    It may hold locks, which the server keeps for as long as the connection lives: whoever has lost the one has lost
+    the others, and can do nothing before it has all again.
     """
 
-    def __init__(self, engine: Engine, lock: int | None = None, doing: str = "", *, shared: bool = False) -> None:
+    def __init__(self, engine: Engine, *locks: Lock) -> None:
         """Open it.
 
         Args:
             engine: The ledger's.
-            lock: For what; of `postgres`.
-            doing: What its holder does, as the error says it.
-            shared: The lock is held together with others who share it.
+            locks: Taken in this order.
 
         Raises:
-            LedgerError: The server cannot be reached, or another process holds the lock.
+            LedgerError: The server cannot be reached, or another process holds a lock.
         """
         self._engine = engine
-        self._lock, self._doing, self._shared = lock, doing, shared
+        self._locks = locks
         self._driver: Any = None
         self._held = False  # ever
         self._using = threading.RLock()
         self.open()
 
     def open(self) -> None:
-        """Open it and take the lock, if it was lost; and look whether it was.
+        """Open it and take the locks, if it was lost; and look whether it was.
 
         Raises:
             LedgerError: As for a new one.
@@ -68,17 +85,14 @@ class Session:
             self._driver.autocommit = True
             # A plan that was made while a table was empty would read all of it when it is not.
             self._driver.execute("SET enable_seqscan = off; SET jit = off")
-            held = self._lock is None or self._locked()
+            refused = next((lock for lock in self._locks if not self._took(lock)), None)
         except errors(self._engine) as error:
             self._drop()
             raise failure("open", self._engine, error) from error
-        if not held:
+        if refused is not None:
             self.close()
-            raise LedgerError(
-                "ledger_in_use",
-                f"another process {self._doing} the ledger {shown_url(self._engine)}; stop it first, or use another "
-                "ledger",
-            )
+            raise refusal(self._engine, refused.doing)
+        self._held = True
 
     def run(self, sql: str, parameters: Sequence[object] = (), doing: str = "read") -> list[tuple[Any, ...]]:
         """Return the rows of one statement, durable when it returns.
@@ -105,9 +119,9 @@ class Session:
                 raise failure(doing, self._engine, error) from error
 
     def close(self) -> None:
-        """Give up the lock, and close it."""
-        if self._driver is not None and self._lock is not None:
-            with suppress(*errors(self._engine)):  # a closed connection keeps it until the server has noticed
+        """Give up the locks, and close it."""
+        if self._driver is not None and self._locks:
+            with suppress(*errors(self._engine)):  # a closed connection keeps them until the server has noticed
                 self._driver.execute("SELECT pg_advisory_unlock_all()")
         self._drop()
 
@@ -122,18 +136,22 @@ class Session:
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         self.close()
 
-    def _locked(self) -> bool:
-        name = f"pg_try_advisory_lock{'_shared' if self._shared else ''}"
-        query = f"SELECT {name}({self._lock}, {SCHEMA}), current_setting('transaction_read_only')"
-        held, read_only = self._driver.execute(query).fetchone()
+    def _took(self, lock: Lock) -> bool:
+        name = f"pg_try_advisory_lock{'_shared' if lock.shared else ''}"
+        what = f"hashtext(coalesce(current_schema(), '') || {_SEPARATOR} || %s)" if lock.name else SCHEMA
+        query = f"SELECT {name}({lock.purpose}, {what}), current_setting('transaction_read_only')"
+        parameters = (lock.name,) if lock.name else ()
+        held, read_only = self._driver.execute(query, parameters).fetchone()
         # The server may not have noticed yet that the connection before is lost.
-        for _ in range(_TRIES if self._held and not held else 0):
+        for _ in range(_TRIES if (self._held or lock.patient) and not held else 0):
             time.sleep(_PAUSE_S)
-            held, read_only = self._driver.execute(query).fetchone()
+            held, read_only = self._driver.execute(query, parameters).fetchone()
             if held:
                 break
         if read_only == "on":
             self.close()
             raise LedgerError("ledger_failed", f"could not write the ledger {shown_url(self._engine)}: {STANDBY}")
-        self._held = self._held or held
         return bool(held)
+
+
+_SEPARATOR = "chr(31)"  # between a schema and a name

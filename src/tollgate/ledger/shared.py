@@ -7,7 +7,8 @@ all writers share.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, NoReturn
 
@@ -16,18 +17,21 @@ from sqlalchemy import Connection, select, update
 
 from tollgate.errors import LedgerError
 from tollgate.label import Label
-from tollgate.ledger.connection import dialect, writing
+from tollgate.ledger.connection import dialect, reading, streamed, writing
 from tollgate.ledger.durability import Durability
 from tollgate.ledger.group import Group
 from tollgate.ledger.identities import HASH_KEY_BYTES, Hashes, Numbers
 from tollgate.ledger.ledger import KNOWN_TRANSACTION, Ledger
+from tollgate.ledger.lock import IN_USE
 from tollgate.ledger.lookup import NOT_THERE
+from tollgate.ledger.postgres import STARTS
 from tollgate.ledger.records import History, Recorded
-from tollgate.ledger.session import Session
+from tollgate.ledger.session import Lock, Session
 from tollgate.ledger.settings import ARCHIVE, read_mark
-from tollgate.ledger.shared_tables import ARRIVALS, IDS
-from tollgate.ledger.stretches import stretches
-from tollgate.ledger.writer import SharedWriter, Writer, row_of
+from tollgate.ledger.shared_tables import ARRIVALS, IDS, WRITTEN
+from tollgate.ledger.stretches import REPLAY_ROWS, opened, stretches
+from tollgate.ledger.tables import GROUPS
+from tollgate.ledger.writer import SharedWriter, Writer, name_lock, row_of
 
 _KEY_BYTES = 16
 # One that is not there may be archived: how far the ledger is belongs to the answer, under a number that no id has.
@@ -35,6 +39,8 @@ _FIND = f"""
 SELECT key, number FROM ids WHERE key = ANY(%s)
 UNION ALL SELECT value, {NOT_THERE} FROM settings WHERE key = '{ARCHIVE}'
 """  # noqa: S608
+_READ_AHEAD = 16  # groups in memory at once
+_WRITTEN = select(GROUPS.c.first, GROUPS.c.count, GROUPS.c.payload).join(WRITTEN, WRITTEN.c.first == GROUPS.c.first)
 _FORGET = "DELETE FROM ids WHERE key = ANY(%s) AND number <= %s"
 
 
@@ -42,14 +48,29 @@ class SharedLedger(Ledger):
     """As `Ledger`, but any number of processes write it, and each finds at once what the others have recorded.
 
     `append` refuses a group of which another process has recorded something meanwhile; `record` records the rest of it.
+
+    Attributes:
+        writer: The name of this process among those that write the ledger.
     """
 
     asks = True
 
-    def __init__(self, url: str, durability: Durability = "fsync", **options: Any) -> None:
-        """Open it, as `Ledger`; where it is written by one process, that must be stopped first."""
+    def __init__(self, url: str, durability: Durability = "fsync", *, writer: str, **options: Any) -> None:
+        """Open it, as `Ledger`; where it is written by one process, that must be stopped first.
+
+        Args:
+            url: An SQLAlchemy URL: `postgresql+psycopg://user@host/database`.
+            durability: As for `Ledger`.
+            writer: A name that no other process has at the same time.
+            options: As for `Ledger`.
+
+        Raises:
+            LedgerError: It cannot be opened, one process alone writes it, or another has that name.
+        """
+        self.writer = writer
         self._asking = threading.RLock()  # ids are looked for in one thread, and in the one that writes after a failure
         self._lookups: Session | None = None
+        self._newest_own = 0
         super().__init__(url, durability, **options)
 
     def close(self) -> None:
@@ -75,7 +96,79 @@ class SharedLedger(Ledger):
             raise
         if not first:
             raise LedgerError(KNOWN_TRANSACTION, "expected new transactions, but one was recorded by another process")
-        self._last = max(self._last, first + len(group) - 1)
+        self._newest_own = first + len(group) - 1
+        self._last = max(self._last, self._newest_own)
+
+    @property
+    def newest_own(self) -> int:
+        """The arrival number of the newest transaction that this process recorded; 0 before the first."""
+        return self._newest_own
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Be the only one of the writers that brings their feature state up to the ledger.
+
+        Raises:
+            LedgerError: Another one is at it.
+        """
+        try:
+            session = Session(self.engine, Lock(STARTS, "starts on", patient=True))
+        except LedgerError as error:
+            if error.code != IN_USE:
+                raise
+            raise LedgerError(
+                "not_ready", "another server brings the shared feature state up to the ledger; it is waited for"
+            ) from None
+        with session:
+            yield
+
+    @contextmanager
+    def instead_of(self, writer: str) -> Iterator[bool]:
+        """Take the name of a writer that is gone, so that it does not come back meanwhile; yield whether it is gone.
+
+        Raises:
+            LedgerError: The server cannot be reached.
+        """
+        try:
+            session = Session(self.engine, name_lock(writer))
+        except LedgerError as error:
+            if error.code != IN_USE:
+                raise
+            yield False
+            return
+        with session:
+            yield True
+
+    def written(self, writer: str, after: int) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the bodies of what a writer recorded after an arrival number, in order, in chunks.
+
+        What is archived is left out.
+
+        Args:
+            writer: Its name.
+            after: The arrival number.
+
+        Yields:
+            The number of a chunk's newest transaction, and the bodies, JSON.
+
+        Raises:
+            LedgerError: They could not be read.
+        """
+        while part := self._written_part(writer, after):
+            after = part[0]
+            yield part
+
+    def _written_part(self, writer: str, after: int) -> tuple[int, list[bytes]] | None:
+        query = _WRITTEN.where(WRITTEN.c.writer == writer, WRITTEN.c.first > after).order_by(GROUPS.c.first)
+        part: list[bytes] = []
+        with reading(self.engine) as connection, streamed(connection, query, _READ_AHEAD) as rows:
+            for first, count, payload in rows:
+                packed = opened(self.engine, first, payload)
+                part += [packed.body(row) for row in range(count)]
+                after = first + count - 1
+                if len(part) >= REPLAY_ROWS:
+                    break
+        return (after, part) if part else None
 
     def import_history(self, history: Sequence[History], labels: Sequence[Label], by: str) -> NoReturn:  # noqa: ARG002
         """Refuse: history comes before what is decided, and so before several processes write.
@@ -83,14 +176,14 @@ class SharedLedger(Ledger):
         Raises:
             LedgerError: Always.
         """
-        raise LedgerError("ledger_in_use", "expected a ledger that one process writes; import before the others start")
+        raise LedgerError(IN_USE, "expected a ledger that one process writes; import before the others start")
 
     def _open_writer(self) -> Writer:
         if self.engine.dialect.name != "postgresql":
             raise LedgerError(
-                "ledger_in_use", f"expected a ledger on PostgreSQL for several writers, but got {self.url}"
+                IN_USE, f"expected a ledger on PostgreSQL for several writers, but got {self.url}"
             )
-        return SharedWriter(self.engine)
+        return SharedWriter(self.engine, self.writer)
 
     def _writing(self) -> SharedWriter:
         writer = super()._writing()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table
 
 SHARED = MetaData()
 
@@ -15,3 +15,10 @@ IDS = Table(
 )
 
 ARRIVALS = Table("arrivals", SHARED, Column("last", BigInteger, nullable=False))  # one row: the newest number
+
+WRITTEN = Table(  # which of several writers recorded a group: it is the one to apply it to their feature state
+    "written",
+    SHARED,
+    Column("writer", String, primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+)

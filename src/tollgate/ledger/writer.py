@@ -18,8 +18,8 @@ from tollgate.ledger.connection import failure
 from tollgate.ledger.group import Group, pack
 from tollgate.ledger.identities import Hashes
 from tollgate.ledger.lock import lock
-from tollgate.ledger.postgres import WRITES
-from tollgate.ledger.session import Session
+from tollgate.ledger.postgres import NAMES, WRITES
+from tollgate.ledger.session import Lock, Session
 from tollgate.ledger.sqlite import check_writable
 from tollgate.ledger.tables import GROUPS
 
@@ -121,12 +121,10 @@ class SqliteWriter:
 class PostgresWriter:
     """The right is a lock of the very connection that writes: who has lost it cannot write."""
 
-    shared = False
-
-    def __init__(self, engine: Engine) -> None:
-        """Take the lock and open the connection."""
+    def __init__(self, engine: Engine, *locks: Lock) -> None:
+        """Take the lock, or others, and open the connection."""
         self._engine = engine
-        self._session = Session(engine, WRITES, "writes", shared=self.shared)
+        self._session = Session(engine, *(locks or (Lock(WRITES, "writes"),)))
         self._room = 0
 
     def hold(self) -> None:
@@ -147,10 +145,18 @@ class PostgresWriter:
         self._session.close()
 
 
+def name_lock(name: str) -> Lock:
+    """Return the lock on the name of one of several writers."""
+    return Lock(NAMES, f"named {name!r} writes", name=name)
+
+
 class SharedWriter(PostgresWriter):
     """The right is shared with others who share it: the database puts their groups one after the other."""
 
-    shared = True
+    def __init__(self, engine: Engine, name: str) -> None:
+        """Take the lock together with others, under a name that no other has; what is written is kept as its own."""
+        super().__init__(engine, Lock(WRITES, "writes", shared=True), name_lock(name))
+        self._name = name
 
     def append_new(self, keys: Sequence[bytes], row: GroupRow) -> int:
         """Insert one row durably, under the next arrival number, which is returned; 0 if one of its ids is known.
@@ -162,10 +168,11 @@ class SharedWriter(PostgresWriter):
         Raises:
             LedgerError: As for `append`.
         """
-        ((first,),) = self._session.run(_POSTGRES_APPEND, [list(keys), *list(row)[1:]], "write")
+        ((first,),) = self._session.run(_POSTGRES_APPEND, [self._name, list(keys), *list(row)[1:]], "write")
         return int(first)
 
 
 _SQLITE_INSERT = f"INSERT INTO groups VALUES ({', '.join('?' for _ in GROUPS.columns)})"  # noqa: S608
 _POSTGRES_INSERT = f"INSERT INTO groups VALUES ({', '.join('%s' for _ in GROUPS.columns)})"  # noqa: S608
-_POSTGRES_APPEND = f"SELECT append_group({', '.join('%s' for _ in GROUPS.columns)})"  # the keys for the first number
+# The writer's name and the keys stand for the first number.
+_POSTGRES_APPEND = f"SELECT append_group(%s, {', '.join('%s' for _ in GROUPS.columns)})"  # noqa: S608

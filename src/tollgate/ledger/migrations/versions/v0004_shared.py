@@ -10,7 +10,7 @@ depends_on = None
 
 # Whoever appends locks the row of the newest number until the group is durable: numbers are given out in the order of
 # the commits and without gaps, and ids are looked for when all that was appended before can be seen.
-_APPEND = """
+APPEND = """
 CREATE FUNCTION append_group(
     keys bytea[], new_count integer, observed_us bigint, least_us bigint, most_us bigint, bundle varchar,
     approve integer, review integer, block integer, degraded integer, id_hashes bytea, payload bytea
@@ -46,7 +46,7 @@ def upgrade() -> None:
     )
     op.create_table("arrivals", sa.Column("last", sa.BigInteger, nullable=False))
     op.execute("INSERT INTO arrivals VALUES (0)")
-    op.execute(_APPEND)
+    op.execute(APPEND)
 
 
 def downgrade() -> None:
