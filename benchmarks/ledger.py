@@ -26,7 +26,6 @@ SIZES = (1, 16, 256)
 WRITERS = 4  # that share one ledger, in processes of their own
 FEATURES = 40
 IMPORTED = 100_000
-_KINDS = {"one": Ledger, "many": SharedLedger}
 _BODY = (
     b'{"amount":31.07,"card_id":"c0a1b2c3d4e5f607","channel":"ecom","country":"DE","currency":"EUR","customer_id":'
     b'"u0012345678","device_id":"d9f8e7d6c5b4a392","effective_time":"2026-01-01T00:00:00Z","ip":"203.0.113.77",'
@@ -94,7 +93,7 @@ def main() -> None:
 
 def measured(url: str, kind: str, size: int, seconds: float, writers: int) -> Timed:
     """Return how long group commits take, over all writers."""
-    with _KINDS[kind](url):
+    with _opened(url, kind, 0):
         pass  # it is there before anybody is timed
     if writers == 1:
         return written(url, kind, size, seconds, 0)
@@ -104,10 +103,14 @@ def measured(url: str, kind: str, size: int, seconds: float, writers: int) -> Ti
     return Timed([one for part in parts for one in part.groups_s], max(part.whole_s for part in parts))
 
 
+def _opened(url: str, kind: str, place: int) -> Ledger:
+    return Ledger(url) if kind == "one" else SharedLedger(url, writer=str(place))
+
+
 def written(url: str, kind: str, size: int, seconds: float, place: int) -> Timed:
     """Append groups for so long, as one writer, and return how long each took."""
     took: list[float] = []
-    with _KINDS[kind](url) as ledger:
+    with _opened(url, kind, place) as ledger:
         groups = _groups(size, place)
         for _ in range(20):
             ledger.append(next(groups))

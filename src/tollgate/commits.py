@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tollgate.errors import LedgerError
+from tollgate.features import Engine
 from tollgate.ledger import Group, Ledger, Recorded
 
 Hashes = NDArray[np.uint64]
@@ -17,10 +18,14 @@ Hashes = NDArray[np.uint64]
 
 @dataclass(slots=True)
 class Commit:
-    """A group on its way; `known` is what another process had recorded of it before, once it is durable."""
+    """A group on its way; `known` is what another process had recorded of it before, once it is durable.
+
+    `counted` has the engines that have observed it, and how many transactions each had then.
+    """
 
     group: Group
-    hashes: Hashes | None
+    hashes: Hashes
+    counted: Sequence[tuple[Engine, int]]
     refused: bool = False
     known: dict[str, Recorded] = field(default_factory=dict)
 
@@ -57,15 +62,16 @@ class Commits:
         """Whether one of these ids is on its way, so that the ledger does not know it yet."""
         return bool(self._ids) and not self._ids.isdisjoint(ids)
 
-    def add(self, group: Group, hashes: Hashes) -> Commit:
+    def add(self, group: Group, hashes: Hashes, engines: Sequence[Engine] = ()) -> Commit:
         """Take a group, after those that wait, and return what becomes of it.
 
         Args:
             group: The transactions; none of them is known.
             hashes: Of their ids, as `Ledger.hashes` gives them.
+            engines: Have observed them just now, and are told when they are recorded.
         """
         self._ids.update(group.ids)
-        commit = Commit(group, hashes)
+        commit = Commit(group, hashes, [(one, one.observed) for one in engines])
         self._waiting.append(commit)
         return commit
 
@@ -90,4 +96,6 @@ class Commits:
                 raise
             self._waiting.popleft()
             self._ids.difference_update(first.group.ids)
+            for engine, observed in first.counted:
+                engine.recorded(observed, self._ledger.newest_own)
             self._on_recorded(first.group)

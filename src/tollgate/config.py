@@ -24,6 +24,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(gt=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
+WriterName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 STREAM_OWN = frozenset({
     "bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id", "transactional.id",
@@ -32,6 +33,7 @@ STREAM_OWN = frozenset({
 })  # fmt: skip
 
 _NEVER = "never"
+_POSTGRES = "postgresql"
 
 TABULAR_MODELS = frozenset({"mlp", "tabm", "lightgbm"})  # they read the transaction's own features, no lags
 
@@ -342,6 +344,7 @@ class LedgerConfig(Section, frozen=True):
 
     url: str = "sqlite:///tollgate.db"
     durability: Literal["fsync", "os"] = "fsync"  # `os` survives kill -9, not a power cut
+    shared: bool = False  # several servers write it, on PostgreSQL, with one feature state for all of them
 
 
 class RedisConfig(Section, frozen=True):
@@ -349,7 +352,7 @@ class RedisConfig(Section, frozen=True):
 
     urls: tuple[str, ...] = ("redis://127.0.0.1:6379",)  # rediss:// for TLS; with a cluster, some of its servers
     cluster: bool = False
-    writer: str = "0"  # name of this server among those that share the state; it belongs to one ledger
+    writer: WriterName = "0"  # name of this server among those that share the state; TOLLGATE_WRITER says another
     timeout_ms: Positive = 20  # for connecting and for each answer; past it, histories are missing
     repeat: str = "1h"  # by the time of its entity: how long a transaction that comes again is recognised
     max_behind: Positive = 100_000  # transactions that wait, in order, for servers that do not answer
@@ -438,6 +441,18 @@ class Config(Section, frozen=True):
     ledger: LedgerConfig = LedgerConfig()
     state: StateConfig = StateConfig()
     monitor: MonitorConfig = MonitorConfig()
+
+    def __post_init__(self) -> None:
+        if not self.ledger.shared:
+            return
+        if not self.ledger.url.startswith(_POSTGRES):
+            raise ConfigError(
+                "bad_config", "[ledger] shared = true needs a url on PostgreSQL: postgresql+psycopg://..."
+            )
+        if self.state.engine != "redis":
+            raise ConfigError(
+                "bad_config", '[ledger] shared = true needs a feature state that all share: engine = "redis" in [state]'
+            )
 
 
 def parse_config(text: str, origin: str) -> Config:

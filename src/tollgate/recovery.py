@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tollgate.errors import SnapshotError
+from tollgate.errors import SnapshotError, StateError
 from tollgate.features import Arrivals, FeatureEngine, FeaturePlan, RemoteEngine
 from tollgate.features.arrivals import Waiting
 from tollgate.features.snapshot import restore, save
@@ -119,9 +119,19 @@ class Recovery:
                     _learn_old(arrivals, batch, first, old)
                 self._learn(arrivals, position, batch, first)  # read after the part: it has all that came within it
             on_features(part, batch, arrivals.observe(batch))
+            arrivals.engine.recorded(arrivals.engine.observed, position)
             progress(position, max(position, self._ledger.transactions))
         self.learn(arrivals)
         return position
+
+    def follow(self, arrivals: Arrivals) -> None:
+        """Apply what was recorded since to a state that was recovered; it may take over from another one then.
+
+        Raises:
+            LedgerError: The ledger could not be read.
+            CapacityError: The state is full.
+        """
+        self.catch_up(arrivals, arrivals.engine.observed)
 
     def learn(self, arrivals: Arrivals) -> None:
         """Hand over the labels that were recorded since, to a state that has all transactions of before them.
@@ -138,6 +148,8 @@ class Recovery:
         numbers = np.array([one.number for one in found], dtype=np.int64)
         due_us = np.array([one.available_us for one in found], dtype=np.int64)
         after = np.array([one.after for one in found], dtype=np.int64)
+        if batch is None:  # of several writers none has observed all that has a number
+            after = np.minimum(after, arrivals.engine.observed)
         keys = np.empty((len(arrivals.engine.plan.schema.entities), len(found)), dtype=np.uint64)
         ids = np.empty(len(found), dtype=object)
         here = np.zeros(len(found), dtype=np.bool_) if batch is None else numbers >= first
@@ -187,13 +199,24 @@ class Recovery:
         """Apply what the ledger has and the servers have not; what they have already is recognised."""
         if anew:
             engine.clear()
-        position = min(engine.resume(), self._ledger.transactions)
+        if engine.standing().filled is not None:
+            raise StateError(
+                "state_shared",
+                "expected a feature state of one writer of the ledger, but several write this one; say shared = true "
+                "in [ledger], or begin anew with 'tollgate backfill --anew'",
+            )
+        position = min(engine.resume() or 0, self._ledger.transactions)
         engine.rewind(position)
+        arrivals = self._resumed(engine, position)
+        self.catch_up(arrivals, position, progress)
+        engine.settle()
+        return arrivals
+
+    def _resumed(self, engine: RemoteEngine, position: int) -> Arrivals:
+        """Return what feeds an engine that has what was recorded up to a position, with the labels of up to there."""
         arrivals = Arrivals(engine, Waiting.none(len(self._plan.schema.entities), engine.clock_us))
         if position and arrivals.learns:
             self._relearn(engine, arrivals, position)
-        self.catch_up(arrivals, position, progress)
-        engine.settle()
         return arrivals
 
     def _relearn(self, engine: RemoteEngine, arrivals: Arrivals, position: int) -> None:

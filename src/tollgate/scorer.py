@@ -157,7 +157,7 @@ class Scorer:
             LedgerError: The ledger cannot be read or written; the bundle before goes on.
         """
         yield from self._write()
-        yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
+        yield Call(partial(recovery.follow, arrivals))
         self._recovery, self._arrivals, self._judge = recovery, arrivals, judge
         self.trial = None  # its features are no longer computed
 
@@ -240,7 +240,7 @@ class Scorer:
             judged = time.perf_counter()
             made = [_ENCODE(one) for one in judgement.decisions(batch, self._bundles(len(batch), tried))]
             group = self._group(batch, bodies, made, features, judgement, shadow, tried)
-            commit = self._commits.add(group, hashes if fresh is None else hashes[fresh])
+            commit = self._commits.add(group, hashes if fresh is None else hashes[fresh], self._engines())
             yield from self._write(overlaps=True)
             answers = dict(zip(batch.ids, made, strict=True))
             if commit.known:  # another process was first
@@ -252,6 +252,11 @@ class Scorer:
         model_s, policy_s = (0.0, 0.0) if judgement is None else (judgement.model_s, judgement.policy_s)
         stages_s = (parsed - begun, observed - parsed, model_s, policy_s, done - judged)
         return Decided(results, judgement, stages_s, tried, self._judge.bundle)
+
+    def _engines(self) -> list[Engine]:
+        """Return what has counted what is decided now."""
+        beside = None if self.shadow is None else self.shadow.arrivals
+        return [self.engine] if beside is None else [self.engine, beside.engine]
 
     def _bundles(self, count: int, tried: Tried | None) -> Iterable[str]:
         """Return who decided each of N transactions."""

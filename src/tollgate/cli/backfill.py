@@ -28,20 +28,20 @@ from tollgate.cli.wiring import (
     open_bundle,
     open_config,
     open_file,
+    open_ledger,
     plan_of,
     progress_bar,
-    remote_of,
+    recovery_of,
     snapshots_of,
 )
 from tollgate.config import Config
 from tollgate.errors import EXIT_PARTIAL, ConfigError
 from tollgate.features import FeaturePlan
 from tollgate.intake import TransactionReader
-from tollgate.ledger import Ledger
-from tollgate.recovery import Recovery
 
 _KEY_BYTES = 32
 _TIMEOUT_MS = 5000
+_WRITER = "(backfill)"  # it records nothing: those who do have names
 
 
 class Engine(StrEnum):
@@ -129,7 +129,6 @@ def _on_spark(job: Job, master: str | None, partitions: int | None) -> Outcome:
 
 def _from_ledger(settings: Config, chosen: Bundle, *, anew: bool) -> None:
     plan, key = plan_of(chosen), hash_key()
-    remote = remote_of(_patient(settings), key)
     snapshots = snapshots_of(settings, plan, key)
     if snapshots is None:
         raise ConfigError(
@@ -138,23 +137,26 @@ def _from_ledger(settings: Config, chosen: Bundle, *, anew: bool) -> None:
             "of use only under the same key",
         )
     reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
-    with Ledger(settings.ledger.url, write=False) as ledger, progress_bar() as progress:
+    with open_ledger(_patient(settings), write=False) as ledger, progress_bar() as progress:
         task = progress.add_task("backfilling", total=ledger.transactions)
-        recovery = Recovery(plan, reader, ledger, snapshots, remote)
+        recovery = recovery_of(_patient(settings), plan, reader, ledger, key)
         arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total), anew=anew)
         recovery.save(arrivals)
         arrivals.engine.close()
-    where = snapshots.path if remote is None else ", ".join(settings.state.redis.urls)
+        ledger.refresh()
+        done = ledger.transactions if settings.ledger.shared else arrivals.engine.observed
+    where = snapshots.path if settings.state.engine == "embedded" else ", ".join(settings.state.redis.urls)
     OUT.print(
-        f"{where} holds the state of bundle {chosen.id} after {arrivals.engine.observed} transactions",
+        f"{where} holds the state of bundle {chosen.id} after {done} transactions",
         soft_wrap=True,
         highlight=False,
     )
 
 
 def _patient(settings: Config) -> Config:
-    """Return the settings with more time for each answer: here no payment waits for one."""
+    """Return the settings with more time for each answer, for no payment waits for one here, and another name."""
     replace = msgspec.structs.replace
     redis = settings.state.redis
-    redis = replace(redis, timeout_ms=max(redis.timeout_ms, _TIMEOUT_MS))
+    writer = _WRITER if settings.ledger.shared else redis.writer
+    redis = replace(redis, timeout_ms=max(redis.timeout_ms, _TIMEOUT_MS), writer=writer)
     return replace(settings, state=replace(settings.state, redis=redis))

@@ -17,11 +17,11 @@ from tollgate.cli.wiring import (
     keeps_state,
     now_us,
     open_bundle,
+    open_ledger,
     open_registry,
     plan_of,
     policy_of,
-    remote_of,
-    snapshots_of,
+    recovery_of,
 )
 from tollgate.config import Config, ServeConfig
 from tollgate.errors import ConfigError
@@ -29,7 +29,6 @@ from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
 from tollgate.ledger.controls import Controls
 from tollgate.policy import Policy
-from tollgate.recovery import Recovery
 from tollgate.schema import TRANSACTION_ID, Schema
 from tollgate.scorer import Scorer
 from tollgate.serve.snapshots import Snapshots
@@ -71,7 +70,7 @@ def deciding(
     with ExitStack() as stack:
         controls = stack.enter_context(closing(Controls(settings.ledger.url)))
         standing = Standing.read(controls)
-        ledger = stack.enter_context(closing(Ledger(settings.ledger.url, settings.ledger.durability)))
+        ledger = stack.enter_context(closing(open_ledger(settings)))
         makers = _makers(settings, reader, key)
         succession = Succession(
             registry, controls, ledger, makers, chosen, standing, pinned=bundle is not None, challenger=limits.shadow
@@ -112,19 +111,13 @@ def _makers(settings: Config, reader: TransactionReader, key: bytes) -> Makers:
     def policy(bundle: Bundle, standing: Standing) -> Policy:
         return policy_of(bundle, reader, standing.entries, standing.rules)
 
-    remote = remote_of(settings, key)
-
-    def recovery(bundle: Bundle, ledger: Ledger) -> Recovery:
-        plan = plan_of(bundle)
-        return Recovery(plan, reader, ledger, None if remote else snapshots_of(settings, plan, key), remote)
-
     card = settings.evaluate.card
     return Makers(
         judge=lambda bundle, standing: judge_of(bundle, policy(bundle, standing)),
         policy=policy,
         plan=plan_of,
-        recovery=recovery,
-        follow=lambda: Ledger(settings.ledger.url, write=False),
+        recovery=lambda bundle, ledger: recovery_of(settings, plan_of(bundle), reader, ledger, key),
+        follow=lambda: open_ledger(settings, write=False),
         trial=lambda judge, share: Trial(judge, share, card if card in reader.schema.entities else None, reader.key),
     )
 

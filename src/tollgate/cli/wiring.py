@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from tollgate.breaker import Breaker
 from tollgate.bundle import MODEL, Bundle, Registry
 from tollgate.cli.extras import extra_module
-from tollgate.config import TABULAR_MODELS, Config, read_config
+from tollgate.config import TABULAR_MODELS, Config, WriterName, read_config
 from tollgate.control import ListEntry
 from tollgate.errors import ConfigError
 from tollgate.explain import Explainer
@@ -36,19 +37,22 @@ from tollgate.folders import is_local, local_path, open_folder
 from tollgate.frame import LabelFields
 from tollgate.intake import TransactionReader
 from tollgate.judge import Floats, Judge
+from tollgate.ledger import Ledger, SharedLedger
 from tollgate.ledger.controls import Controls
 from tollgate.lists import Lists
 from tollgate.model.prediction import judged, pool
 from tollgate.model.runtime import OnnxRuntime
 from tollgate.parts import TransactionSet
 from tollgate.policy import Policy
-from tollgate.recovery import Snapshots
+from tollgate.recovery import Recovery, Snapshots
 from tollgate.remote_bundles import RemoteRegistry
 from tollgate.rules import RuleSet, compile_rules, parse_rules
 from tollgate.secret import read_secret
+from tollgate.shared_recovery import SharedRecovery
 
 DEFAULT_CONFIG = Path("tollgate.toml")
 HASH_KEY_VARIABLE = "TOLLGATE_HASH_KEY"
+WRITER_VARIABLE = "TOLLGATE_WRITER"
 SIGNING_KEY_VARIABLE = "TOLLGATE_SIGNING_KEY"
 _SIGNING_KEY_BYTES = 32
 _DIGEST_DIGITS = 12  # of a plan: tells the states of different features apart
@@ -70,9 +74,23 @@ def now_us() -> int:
 
 def open_config(path: Path | None) -> Config:
     """Return the named configuration, the one in this folder, or the defaults."""
-    if path is None and not DEFAULT_CONFIG.is_file():
-        return Config()
-    return read_config(path or DEFAULT_CONFIG)
+    config = Config() if path is None and not DEFAULT_CONFIG.is_file() else read_config(path or DEFAULT_CONFIG)
+    return _named(config, os.environ.get(WRITER_VARIABLE))
+
+
+def _named(config: Config, writer: str | None) -> Config:
+    """Return the configuration with this server's name, where the environment has one: of a pod, for instance."""
+    if not writer:
+        return config
+    try:
+        msgspec.convert(writer, WriterName)
+    except msgspec.ValidationError:
+        raise ConfigError(
+            "bad_config",
+            f"{WRITER_VARIABLE}: expected up to 63 letters, digits, '.', '_' and '-', but got {writer!r}",
+        ) from None
+    replace = msgspec.structs.replace
+    return replace(config, state=replace(config.state, redis=replace(config.state.redis, writer=writer)))
 
 
 def hash_key() -> bytes:
@@ -119,6 +137,38 @@ def remote_of(config: Config, key: bytes) -> Callable[[FeaturePlan], RemoteEngin
     sharing = extra_module("cli.sharing", "redis", '[state] engine = "redis" needs')
     make: Callable[[FeaturePlan], RemoteEngine] = sharing.shared_engines(config, key)
     return make
+
+
+def open_ledger(config: Config, *, write: bool = True) -> Ledger:
+    """Return the ledger that is decided on, which this process writes alone or with others.
+
+    Raises:
+        LedgerError: It cannot be opened, or another process writes it.
+    """
+    url, durability = config.ledger.url, config.ledger.durability
+    if not config.ledger.shared:
+        return Ledger(url, durability, write=write)
+    return SharedLedger(url, durability, writer=config.state.redis.writer, write=write)
+
+
+def recovery_of(config: Config, plan: FeaturePlan, reader: TransactionReader, ledger: Ledger, key: bytes) -> Recovery:
+    """Return what brings the feature state up to the ledger: in memory or on servers, of one writer or of several.
+
+    Args:
+        config: Where the state is.
+        plan: The features.
+        reader: Reads recorded transactions back.
+        ledger: Of `open_ledger`.
+        key: Under which the reader hashes.
+
+    Raises:
+        ConfigError: As for `remote_of`.
+    """
+    remote = remote_of(config, key)
+    if isinstance(ledger, SharedLedger):
+        assert remote is not None
+        return SharedRecovery(plan, reader, ledger, remote)
+    return Recovery(plan, reader, ledger, None if remote else snapshots_of(config, plan, key), remote)
 
 
 def features_of(config: Config) -> FeaturePlan:

@@ -5,9 +5,10 @@ from tollgate.features.declaration import Expr, constant, cos, cyclical, haversi
 from tollgate.features.engine import FeatureEngine
 from tollgate.features.entities import Entity, entity
 from tollgate.features.plan import FeaturePlan
-from tollgate.features.port import Engine, RemoteEngine
+from tollgate.features.port import FILLING, Engine, RemoteEngine, Standing
 
 __all__ = [
+    "FILLING",
     "NOT_FRAUD",
     "Arrivals",
     "Engine",
@@ -16,6 +17,7 @@ __all__ = [
     "FeatureEngine",
     "FeaturePlan",
     "RemoteEngine",
+    "Standing",
     "constant",
     "cos",
     "cyclical",

@@ -119,6 +119,9 @@ class FeatureEngine:
         """Return the features that could not be read: none, for what is in memory is there."""
         return ()
 
+    def recorded(self, observed: int, number: int) -> None:
+        """Do nothing: every transaction is recorded under the number that it is observed as."""
+
     def learn(
         self, keys: NDArray[np.uint64], available_us: NDArray[np.int64], ids: NDArray[np.uint64] | None = None
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,21 @@ from tollgate.transaction import Batch
 
 Keys = NDArray[np.uint64]
 
+FILLING = "(filling)"  # in place of a writer: who fills a state for several writers, from all that they recorded
+
 _PUBLIC = HashKey.raw(b"tollgate repeats")
+
+
+class Standing(NamedTuple):
+    """What a state that outlives the process holds.
+
+    Attributes:
+        filled: Up to which arrival number it has what all writers of one ledger recorded; None where one wrote it.
+        positions: Up to which one it has, beyond doubt, what each writer recorded; of those that it knows.
+    """
+
+    filled: int | None
+    positions: dict[str, int]
 
 
 class Engine(Protocol):
@@ -35,19 +49,25 @@ class Engine(Protocol):
     def observe(self, batch: Batch) -> NDArray[np.float64]: ...
     def learn(self, keys: Keys, available_us: NDArray[np.int64], ids: Keys | None = None) -> None: ...
     def lacked(self) -> tuple[str, ...]: ...
+    def recorded(self, observed: int, number: int) -> None: ...
     def close(self) -> None: ...
 
 
 class RemoteEngine(Engine, Protocol):
     """An engine whose state outlives the process; see `SharedEngine`."""
 
+    number: int
+
     @property
     def clock_us(self) -> int: ...
-    def resume(self) -> int: ...
+    def resume(self, writer: str | None = None) -> int | None: ...
     def clear(self) -> None: ...
     def rewind(self, position: int) -> None: ...
     def relearn(self, keys: Keys, available_us: NDArray[np.int64], ids: Keys) -> None: ...
     def settle(self) -> None: ...
+    def standing(self) -> Standing: ...
+    def fill_ends(self, position: int) -> None: ...
+    def forget(self, writer: str) -> None: ...
 
 
 def transaction_hashes(ids: Sequence[str]) -> Keys:

@@ -12,6 +12,7 @@ from tollgate.errors import LedgerError
 from tollgate.ledger.connection import failure, shown_url
 
 IN_USE = "ledger_in_use"  # the code of the error for what only one process may do at a time
+ADVICE = "stop it first, or use another ledger"
 
 
 def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
@@ -39,8 +40,6 @@ def lock(engine: Engine, suffix: str, doing: str) -> IO[str]:
     return held
 
 
-def refusal(engine: Engine, doing: str) -> LedgerError:
+def refusal(engine: Engine, doing: str, advice: str = ADVICE) -> LedgerError:
     """Return the error that says that another process does what only one may do."""
-    return LedgerError(
-        IN_USE, f"another process {doing} the ledger {shown_url(engine)}; stop it first, or use another ledger"
-    )
+    return LedgerError(IN_USE, f"another process {doing} the ledger {shown_url(engine)}; {advice}")

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from tollgate.errors import LedgerError
 from tollgate.ledger.connection import errors, failure, shown_url
-from tollgate.ledger.lock import refusal
+from tollgate.ledger.lock import ADVICE, refusal
 from tollgate.ledger.postgres import SCHEMA, STANDBY
 
 _TRIES, _PAUSE_S = 20, 0.1  # to take back a lock
@@ -25,6 +25,7 @@ class Lock(NamedTuple):
     Attributes:
         purpose: What for; of `postgres`.
         doing: What its holder does, as the error says it.
+        advice: What then helps.
         shared: It is held together with others who share it.
         name: Of whom or what, where the ledger has a lock for each.
         patient: Whether another holder is waited for, up to two seconds.
@@ -32,6 +33,7 @@ class Lock(NamedTuple):
 
     purpose: int
     doing: str
+    advice: str = ADVICE
     shared: bool = False
     name: str = ""
     patient: bool = False
@@ -91,7 +93,7 @@ class Session:
             raise failure("open", self._engine, error) from error
         if refused is not None:
             self.close()
-            raise refusal(self._engine, refused.doing)
+            raise refusal(self._engine, refused.doing, refused.advice)
         self._held = True
 
     def run(self, sql: str, parameters: Sequence[object] = (), doing: str = "read") -> list[tuple[Any, ...]]:

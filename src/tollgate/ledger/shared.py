@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, NoReturn
 
 import numpy as np
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, literal, select, update
 
 from tollgate.errors import LedgerError
 from tollgate.label import Label
@@ -32,6 +32,8 @@ from tollgate.ledger.shared_tables import ARRIVALS, IDS, WRITTEN
 from tollgate.ledger.stretches import REPLAY_ROWS, opened, stretches
 from tollgate.ledger.tables import GROUPS
 from tollgate.ledger.writer import SharedWriter, Writer, name_lock, row_of
+
+ALONE = "(alone)"  # in place of a writer: what was recorded while one process wrote, or imported
 
 _KEY_BYTES = 16
 # One that is not there may be archived: how far the ledger is belongs to the answer, under a number that no id has.
@@ -180,9 +182,7 @@ class SharedLedger(Ledger):
 
     def _open_writer(self) -> Writer:
         if self.engine.dialect.name != "postgresql":
-            raise LedgerError(
-                IN_USE, f"expected a ledger on PostgreSQL for several writers, but got {self.url}"
-            )
+            raise LedgerError(IN_USE, f"expected a ledger on PostgreSQL for several writers, but got {self.url}")
         return SharedWriter(self.engine, self.writer)
 
     def _writing(self) -> SharedWriter:
@@ -191,13 +191,15 @@ class SharedLedger(Ledger):
         return writer
 
     def _begin(self) -> None:
-        """Give the ids that a single writer has recorded their place."""
+        """Give what a single writer has recorded, and its ids, their place."""
         self._writing().make_room(self._last)
         with writing(self.engine, "open") as connection:
             numbered = int(connection.scalar(select(ARRIVALS.c.last).with_for_update()) or 0)
             self.refresh()
             if numbered < self._last:
                 self._number_ids(connection, max(numbered, self._mark.last))
+                alone = select(literal(ALONE), GROUPS.c.first).where(GROUPS.c.first > numbered)
+                connection.execute(insert(WRITTEN).from_select(["writer", "first"], alone))
                 connection.execute(update(ARRIVALS).values(last=self._last))
 
     def _number_ids(self, connection: Connection, after: int) -> None:

@@ -147,7 +147,7 @@ class PostgresWriter:
 
 def name_lock(name: str) -> Lock:
     """Return the lock on the name of one of several writers."""
-    return Lock(NAMES, f"named {name!r} writes", name=name)
+    return Lock(NAMES, f"named {name!r} writes", "give each a name of its own in TOLLGATE_WRITER", name=name)
 
 
 class SharedWriter(PostgresWriter):
@@ -175,4 +175,4 @@ class SharedWriter(PostgresWriter):
 _SQLITE_INSERT = f"INSERT INTO groups VALUES ({', '.join('?' for _ in GROUPS.columns)})"  # noqa: S608
 _POSTGRES_INSERT = f"INSERT INTO groups VALUES ({', '.join('%s' for _ in GROUPS.columns)})"  # noqa: S608
 # The writer's name and the keys stand for the first number.
-_POSTGRES_APPEND = f"SELECT append_group(%s, {', '.join('%s' for _ in GROUPS.columns)})"  # noqa: S608
+_POSTGRES_APPEND = f"SELECT append_group(%s, {', '.join('%s' for _ in GROUPS.columns)})"

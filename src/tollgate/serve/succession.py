@@ -185,7 +185,7 @@ class Succession:
         recovery = self._makers.recovery(challenger, self._ledger)
 
         def begin(scorer: Scorer) -> Steps[None]:
-            yield Call(partial(recovery.catch_up, arrivals, arrivals.engine.observed))
+            yield Call(partial(recovery.follow, arrivals))
             scorer.shadow = Shadow(challenger.id, judge.score, judge.breaker, arrivals)
 
         self._hand_over(begin)

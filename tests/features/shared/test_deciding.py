@@ -52,7 +52,7 @@ def test_decisions_are_those_over_a_state_in_memory_also_after_a_restart(ledger,
     scorer.close()
     seen = []
     again = recovery(ledger, remote=remote).recover(lambda done, total: seen.append((done, total)))
-    assert seen == [(30, 30)]  # one part, the ten rows that a failover could still have lost
+    assert seen == []
     assert again.engine.observed == 30
     again.engine.close()
     got += decide(make_scorer(ledger, remote=remote), submission(*STREAM[30:]))[0]

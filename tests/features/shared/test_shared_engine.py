@@ -209,19 +209,49 @@ def test_more_than_may_wait_is_left_to_the_ledger(server):
 
 
 def test_a_writer_goes_on_where_it_stopped(server):
-    """The position and the clock are on the server; what a failover could still have lost is not in the position."""
+    """The position is that of the record, the clock that of all; what a failover could still have lost is not in it."""
     empty(server)
     now = [0.0]
     plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
-    engine, batch = engine_on(server, plan, "a", clock_s=lambda: now[0]), batch_of([payment(i) for i in range(11)])
-    engine.observe(batch.take(slice(0, 9)))
-    now[0] += RESENT_S
-    engine.observe(batch.take(slice(9, 10)))
-    engine.close()
+    engine, batch = engine_on(server, plan, "a", clock_s=lambda: now[0]), batch_of([payment(i) for i in range(12)])
+    for start, stop, number in ((0, 9, 109), (9, 10, 112), (10, 11, 113)):
+        engine.observe(batch.take(slice(start, stop)))
+        engine.recorded(stop, number)
+        now[0] += RESENT_S / 2
     again, other = engine_on(server, plan, "a"), engine_on(server, plan, "b")
-    assert (again.resume(), other.resume()) == (9, 0)
-    assert again.clock_us == other.clock_us == payment(9)["effective_time"]
-    assert again.observe(batch.take(slice(9, 11)))[:, 0].tolist() == [9, 10]
+    assert again.resume() in (0, 109)
+    now[0] += RESENT_S / 2
+    engine.observe(batch.take(slice(11, 12)))
+    assert (again.resume(), other.resume()) == (109, None)
+    assert again.clock_us == other.clock_us == payment(11)["effective_time"]
+    assert again.observe(batch.take(slice(9, 12)))[:, 0].tolist() == [9, 10, 11]
+
+
+def test_a_writer_that_ends_well_leaves_nothing_in_doubt(server):
+    """Another, of the same name or of none that is known, has nothing to apply again."""
+    empty(server)
+    plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
+    engine, again = engine_on(server, plan, "a"), engine_on(server, plan, "a")
+    engine.observe(batch_of([payment(i) for i in range(9)]))
+    engine.recorded(9, 209)
+    engine.close()
+    assert again.resume() == 209
+    assert again.standing() == (None, {"a": 209})
+
+
+def test_a_state_that_was_filled_anew_is_not_taken_for_the_one_before(server):
+    """A writer that slept meanwhile does not go on with what it knows of the old one."""
+    empty(server)
+    plan = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0)
+    asleep, batch = engine_on(server, plan, "a"), batch_of([payment(i) for i in range(9)])
+    asleep.observe(batch.take(slice(0, 3)))
+    empty(server)
+    other = engine_on(server, plan, "b")
+    other.observe(batch.take(slice(3, 6)))
+    asleep.observe(batch.take(slice(6, 9)))
+    assert asleep.lacked() == plan.names
+    asleep.close()
+    assert other.standing().positions == {"b": 0}
 
 
 def test_a_server_that_was_emptied_or_has_lost_its_functions_is_made_ready_again(server):
@@ -296,7 +326,7 @@ def test_a_server_that_lost_its_state_is_not_taken_for_one_without_history(tmp_p
         assert engine.lacked() == plan.names
         assert not one.client.keys("*")
         again = engine_on(one, plan)
-        assert again.resume() == 0
+        assert again.resume() is None
         assert again.observe(batch)[-1, 0] == 8
     finally:
         one.stop()
@@ -313,7 +343,7 @@ def test_a_state_that_is_partly_lost_is_begun_anew_only_on_request(server):
     with pytest.raises(StateError, match="backfill --anew"):
         again.resume()
     again.clear()
-    assert again.resume() == 0
+    assert again.resume() is None
     assert again.observe(batch)[-1, 0] == 8
 
 

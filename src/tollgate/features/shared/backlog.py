@@ -100,6 +100,11 @@ class Backlog:
                 return
             self._settle()
 
+    def settle(self) -> None:
+        """Take what was applied for certain: no server can lose it any more."""
+        while self._recent:
+            self._settle()
+
     def send_again(self, clock_us: int) -> None:
         """Put what a server may have lost before all that waits; what was not lost will be recognised."""
         while self._recent and not all(self._is_recognised(work, clock_us) for work in self._recent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from tollgate.features.declaration import nodes
 from tollgate.features.kernel import ABSENT
 from tollgate.features.layout import NO_TIME
 from tollgate.features.plan import FeaturePlan
-from tollgate.features.port import transaction_hashes
+from tollgate.features.port import Standing, transaction_hashes
 from tollgate.features.shared import rows
-from tollgate.features.shared.backlog import Backlog, Keys, Times, Work
+from tollgate.features.shared.backlog import RESENT_S, Backlog, Keys, Times, Work
 from tollgate.features.shared.calls import Caller, Calls, one_call
 from tollgate.features.shared.library import Library, SharedTable, library_of
 from tollgate.features.shared.servers import LOST, STALE, UNAVAILABLE, Address, Servers
@@ -32,6 +33,8 @@ REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
 CATCH_UP_S, CATCH_UP_ROWS = 0.02, 1024  # what one batch applies, at most, of what waited before it
 _STATE = b"state"  # hash tag of what is kept of the writers
+_CLOCK, _BORN, _FILLED = b"clock", b"born", b"filled"  # its fields
+_POSITION = b"position:"  # one more for each writer, with its name
 _HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
 
 Floats = NDArray[np.float64]
@@ -42,6 +45,11 @@ class SharedEngine:
 
     A transaction that cannot be applied waits and is applied later, in order. Until then features that read history
     are missing, and `lacked` says so.
+
+    Attributes:
+        plan: What is computed.
+        observed: How many transactions were taken, from the position on that it resumed at.
+        number: Arrival number of the newest of them that is known to be recorded; until then, that position.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class SharedEngine:
             plan: What to compute.
             address: Where the state is.
             space: What tells apart states of one plan, in letters and digits: of other keys or other rates.
-            writer: Name of this replica among those that share the state; always the same for one ledger.
+            writer: Name of this replica among those that share the state.
             clock_s: A clock that runs on, in seconds: `time.monotonic`.
             repeat_us: For how long, by the time of its entity, a transaction that comes again is recognised.
             max_behind: The most transactions that wait for a server that does not answer.
@@ -70,13 +78,16 @@ class SharedEngine:
             ConfigError: The address is not one.
         """
         self.plan = plan
-        self.observed = 0
+        self.observed = self.number = 0
         self.late = 0
         self.remote = True
         self._library = library_of(plan, repeat_us)
         self._space = f"{self._library.name}:{space}"
         self._state = f"{self._space}:{{{_STATE.decode()}}}".encode()
-        self._writer = writer.encode()
+        self._own = self._writer = writer
+        self._recorded: deque[tuple[int, int]] = deque()  # how many were observed, and up to which number they go
+        self._born = b""  # when the state was begun: another one is not taken for it
+        self._position = 0  # arrival number up to which what this writer recorded is applied beyond doubt
         self._clock_s = clock_s
         self._max_behind = max_behind
         self._servers = Servers(address, self._library, self._space)
@@ -128,18 +139,62 @@ class SharedEngine:
         """0, likewise."""
         return 0
 
-    def resume(self) -> int:
-        """Take up where this writer left off; return how many transactions of it are applied for certain.
+    def resume(self, writer: str | None = None) -> int | None:
+        """Take up where a writer left off, and go on in its name.
+
+        Args:
+            writer: Its name; this replica's own by default.
+
+        Returns:
+            The arrival number up to which what it recorded is applied for certain; None for a writer that is new.
 
         Raises:
             StateError: The servers do not answer.
         """
-        fields = (b"clock", b"position:" + self._writer)
-        (found,) = self._servers.exchange([one_call(_STATE, b"HMGET", self._state, *fields)])
-        clock, position = found[0]
+        self._writer = self._own if writer is None else writer
+        (found,) = self._servers.exchange(
+            [one_call(_STATE, b"HMGET", self._state, _CLOCK, _BORN, _POSITION + self._writer.encode())]
+        )
+        clock, born, position = found[0]
+        self._born = born or b""
         self._clock_us = int(NO_TIME) if clock is None else int(clock)
         self.rewind(0 if position is None else int(position))
-        return self.observed
+        return None if position is None else int(position)
+
+    def standing(self) -> Standing:
+        """Return how far the state is.
+
+        Raises:
+            StateError: The servers do not answer.
+        """
+        (found,) = self._servers.exchange([one_call(_STATE, b"HGETALL", self._state)])
+        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
+        filled = fields.get(_FILLED)
+        positions = {
+            name.removeprefix(_POSITION).decode(): int(number)
+            for name, number in fields.items()
+            if name.startswith(_POSITION)
+        }
+        return Standing(None if filled is None else int(filled), positions)
+
+    def fill_ends(self, position: int) -> None:
+        """Say that all that was recorded up to a position is applied, by whichever writer it was.
+
+        Raises:
+            StateError: The servers do not answer.
+        """
+        known = self.standing().positions
+        self._servers.exchange([one_call(_STATE, b"HSET", self._state, _FILLED, b"%d" % position)])
+        for name in known:
+            self.forget(name)
+
+    def forget(self, writer: str) -> None:
+        """Keep nothing of a writer that is gone, of which all is applied.
+
+        Raises:
+            StateError: The servers do not answer.
+        """
+        self._servers.exchange([one_call(_STATE, b"HDEL", self._state, _POSITION + writer.encode())])
 
     def clear(self) -> None:
         """Remove the state, of all writers, and begin anew.
@@ -148,13 +203,25 @@ class SharedEngine:
             StateError: The servers do not answer.
         """
         self._servers.clear()
-        self._clock_us = int(NO_TIME)
+        self._clock_us, self._born = int(NO_TIME), b""
         self.rewind(0)
 
     def rewind(self, position: int) -> None:
-        """Go on from an earlier position: what is applied again is recognised."""
-        self.observed = position
+        """Go on from a position: what is applied again is recognised."""
+        self.observed = self.number = self._position = position
+        self._recorded.clear()
         self._backlog.rewind(position)
+
+    def recorded(self, observed: int, number: int) -> None:
+        """Learn under which arrival numbers transactions are recorded; from any thread.
+
+        Args:
+            observed: How many were observed, as `observed` said it then; in order.
+            number: Those of them that are recorded have no greater one.
+        """
+        self.number = number
+        if not self._lost:
+            self._recorded.append((observed, number))
 
     def lacked(self) -> tuple[str, ...]:
         """Return the features that were missing since this was asked last, because the servers did not answer."""
@@ -209,7 +276,7 @@ class SharedEngine:
             self._apply([Work(None, keys, available_us, clocks, ids, again)])
 
     def settle(self) -> None:
-        """Apply all that waits, however long it takes.
+        """Apply all that waits, however long it takes, and say so.
 
         Raises:
             StateError: The servers do not answer, or did not for so long that not all could wait.
@@ -223,14 +290,28 @@ class SharedEngine:
             self._apply([])
             if self.behind == before and self._backlog:
                 raise StateError(UNAVAILABLE, "the shared feature state does not answer; see the log")
-        if self._backlog.settled:
-            self._servers.exchange([self._progress()])
+        self._wait_for_replicas()
+        self._backlog.settle()
+        self._say_position()
+        self._wait_for_replicas()  # for when the state was begun: from now on another one is refused
+
+    def _wait_for_replicas(self) -> None:
+        """Wait until replicas have what was applied, or for as long as that is in doubt."""
+        ends_s = self._clock_s() + RESENT_S
+        while not self._servers.replicated() and self._clock_s() < ends_s:
+            pass  # asking took a while
+
+    def _say_position(self) -> None:
+        ((told,),) = self._servers.exchange([self._progress()])
+        _, self._born = told
 
     def close(self) -> None:
         """Say how far this writer has come, where the servers answer, and leave them."""
-        if self._servers.connected and self._backlog.settled and not self._backlog and not self._lost:
+        if self._servers.connected and not self._backlog and not self._lost:
             try:
-                self._servers.exchange([self._progress()])
+                if self._servers.replicated():
+                    self._backlog.settle()
+                self._say_position()
             except StateError as error:
                 LOG.warning("%s: %s", error.code, error.message)
         self._servers.close()
@@ -283,6 +364,7 @@ class SharedEngine:
         LOG.error("histories are missing until this process starts again and takes them from the ledger: %s", why)
         self._lost = True
         self._backlog.clear()
+        self._recorded.clear()
 
     def _warm_up(self, batch: Batch) -> Floats:
         """Do with no transactions what is compiled, or read from a cache, at its first use."""
@@ -305,7 +387,8 @@ class SharedEngine:
         for table, keys, answer in zip(self._library.tables, found, answers, strict=True):
             late = self._take(table, keys, answer, work, regs)
             self.late += 0 if table.learns else late
-        self._clock_us = max(self._clock_us, int(told[0]))
+        clock, self._born = told[0]
+        self._clock_us = max(self._clock_us, int(clock))
         return self._end(regs)
 
     def _take(self, table: SharedTable, keys: Keys, answers: list[Any], work: Work, regs: Floats) -> int:
@@ -347,9 +430,11 @@ class SharedEngine:
     def _progress(self, work: Work | None = None) -> Calls:
         """Return the call that says how far this writer is known to have come: what it is about to send is not."""
         clock = self._clock_us if work is None else int(work.clocks[-1])
+        while self._recorded and self._recorded[0][0] <= self._backlog.settled:
+            _, self._position = self._recorded.popleft()
         return one_call(
             _STATE, b"FCALL", f"{self._library.name}_progress".encode(), b"1", self._state, b"%d" % clock,
-            self._writer, b"%d" % self._backlog.settled,
+            self._writer.encode(), b"%d" % self._position, self._born,
         )  # fmt: skip
 
     def _registers(self, batch: Batch) -> Floats:

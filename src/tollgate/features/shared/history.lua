@@ -521,19 +521,24 @@ end
 redis.register_function(NAME .. '_observe', observe)
 redis.register_function(NAME .. '_learn', learn)
 
--- Keep the newest time that any writer has seen, and how far one of them has come. ARGV: time, writer, its position.
+-- Keep the newest time that any writer has seen, and how far one of them has come. ARGV: time, writer, its position, and
+-- when the state was begun, as far as that is known. Returns the newest time, and when it was begun.
 local function progress(keys, arguments)
     wake()
-    local known = call('HGET', keys[1], 'clock')
-    if not known and tonumber(arguments[3]) > 0 then
-        return redis.error_reply('LOST the state of the writers is gone')
+    local known, born = unpack(call('HMGET', keys[1], 'clock', 'born'))
+    if arguments[4] ~= '' and arguments[4] ~= born then
+        return redis.error_reply('LOST the state that was used is gone')
+    end
+    if not born then
+        born = table.concat(call('TIME'), '.')
+        call('HSET', keys[1], 'born', born)
     end
     if not known or tonumber(arguments[1]) > tonumber(known) then
         known = arguments[1]
         call('HSET', keys[1], 'clock', known)
     end
     call('HSET', keys[1], 'position:' .. arguments[2], arguments[3])
-    return known
+    return { known, born }
 end
 
 redis.register_function(NAME .. '_progress', progress)

@@ -23,6 +23,7 @@ _REFUSALS = (redis.RedisError, OSError)
 _SAFE_POLICY = "noeviction"  # any other forgets entities, and with them what was counted
 _MARKS = 64  # keys over all slots that say that a state is there: an empty server is told from one with no history
 UNAVAILABLE, STALE, LOST = "state_unavailable", "state_stale", "state_lost"  # codes of errors
+_WAIT_SHARE = 0.5  # of the time for an answer: what replicas may take
 _SCANNED = 1000  # keys a step, where a state is removed
 
 
@@ -109,6 +110,22 @@ class Servers:
             self._give_up(error)
         except _REFUSALS as error:
             self._give_up(error, STALE)
+
+    def replicated(self) -> bool:
+        """Wait until all replicas have what was applied; return whether they do. Primaries without any have it.
+
+        Raises:
+            StateError: A server does not answer.
+        """
+        try:
+            for node in self._nodes:
+                count = int(_info(node, "replication").get("connected_slaves", 0))
+                wait_ms = int(1000 * self._address.timeout_s * _WAIT_SHARE)
+                if count and int(_asked(node, "WAIT", count, max(wait_ms, 1))) < count:
+                    return False
+        except _REFUSALS as error:
+            self._give_up(error)
+        return True
 
     def clear(self) -> None:
         """Remove the state of this plan from all servers.
@@ -226,14 +243,16 @@ class Servers:
         except redis.ResponseError as error:
             if "already exists" not in str(error):
                 raise
-        memory = dict(
-            line.split(":", 1) for line in _asked(node, "INFO", "memory").decode().splitlines() if ":" in line
-        )
+        memory = _info(node, "memory")
         if memory.get("maxmemory", "0") != "0" and memory.get("maxmemory_policy") != _SAFE_POLICY:
             raise redis.ResponseError(
                 f"expected maxmemory-policy {_SAFE_POLICY}, but got {memory.get('maxmemory_policy')}: a server that "
                 "evicts forgets what was counted"
             )
+
+
+def _info(node: Any, section: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in _asked(node, "INFO", section).decode().splitlines() if ":" in line)
 
 
 def _asked(node: Any, *words: Any) -> Any:
