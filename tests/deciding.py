@@ -15,11 +15,13 @@ from tollgate.features import FeatureEngine, entity, tx
 from tollgate.features.plan import compile_plan
 from tollgate.intake import TransactionReader
 from tollgate.judge import Judge
+from tollgate.ledger import SharedLedger
 from tollgate.money import Money
 from tollgate.policy import Policy
 from tollgate.recovery import Recovery
 from tollgate.schema import payment_schema
 from tollgate.scorer import Scorer
+from tollgate.shared_recovery import SharedRecovery
 
 READER = TransactionReader(payment_schema(), Money("EUR"), b"k" * 16)
 CARD = entity("card_id")
@@ -69,6 +71,8 @@ def body_of(row):
 
 
 def recovery(ledger, snapshots=None, remote=None, plan=PLAN):
+    if remote is not None and isinstance(ledger, SharedLedger):
+        return SharedRecovery(plan, READER, ledger, remote)
     return Recovery(plan, READER, ledger, snapshots, remote)
 
 

@@ -28,6 +28,7 @@ from benchmarks.faults.ledger import disk_full, locked, read_only
 from benchmarks.faults.malformed import bad_inputs
 from benchmarks.faults.overload import overload
 from benchmarks.faults.postgres import postgres
+from benchmarks.faults.replicas import replicas
 from benchmarks.faults.row import FULL, QUICK, Row, Sizes
 from benchmarks.faults.server import warm_up
 from benchmarks.faults.slow_model import slow_model
@@ -42,6 +43,7 @@ SCENARIOS: dict[str, Callable[[Ground, Sizes], Row]] = {
     "locked": locked,
     "read-only": read_only,
     "postgres": postgres,
+    "replicas": replicas,
     "snapshot": snapshot,
     "bundle": bundle_at_start,
     "promotion": bundle_promoted,

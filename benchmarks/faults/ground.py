@@ -23,9 +23,10 @@ _CONFIG = """\
 [ledger]
 url = "{url}"
 durability = "{durability}"
+shared = {shared}
 
 [serve]
-{serve}"""
+{serve}{more}"""
 _DEFAULTS = LedgerConfig()
 _FILE = "sqlite:///tollgate.db"
 
@@ -52,22 +53,39 @@ class Ground(NamedTuple):
         """Return the ground on the material of the serving benchmark."""
         return cls(work, material.folder / BUNDLES / "mlp", material.traffic, material.folder / "features.py", say)
 
-    def folder(self, name: str, durability: str = _DEFAULTS.durability, url: str = _FILE, **serve: int | str) -> Path:
-        """Return a new folder with a configuration, a copy of the bundles and no ledger yet."""
+    def folder(
+        self,
+        name: str,
+        durability: str = _DEFAULTS.durability,
+        url: str = _FILE,
+        *,
+        shared: bool = False,
+        more: str = "",
+        **serve: int | str,
+    ) -> Path:
+        """Return a new folder with a configuration, a copy of the bundles and no ledger yet; `more` are tables."""
         place = self.work / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         shutil.copytree(self.bundles, place / BUNDLES)
-        self.configure(place, durability, url, **serve)
+        self.configure(place, durability, url, shared=shared, more=more, **serve)
         return place
 
     def configure(
-        self, place: Path, durability: str = _DEFAULTS.durability, url: str = _FILE, **serve: int | str
+        self,
+        place: Path,
+        durability: str = _DEFAULTS.durability,
+        url: str = _FILE,
+        *,
+        shared: bool = False,
+        more: str = "",
+        **serve: int | str,
     ) -> None:
         """Write the configuration of a folder."""
         features = "" if self.features is None else f'features = "{self.features}"\n'
         table = interface.serve_table(**serve)
-        text = _CONFIG.format(features=features, url=url, durability=durability, serve=table)
+        told = str(shared).lower()
+        text = _CONFIG.format(features=features, url=url, durability=durability, shared=told, serve=table, more=more)
         (place / "tollgate.toml").write_text(text)
 
 

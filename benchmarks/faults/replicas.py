@@ -1,0 +1,255 @@
+"""Several servers on one ledger and one feature state: one of them, Redis or PostgreSQL is killed, again and again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import redis_servers
+from benchmarks.database import Database
+from benchmarks.faults.audit import hash_key, plan_of
+from benchmarks.faults.ground import SEED, Ground, Source
+from benchmarks.faults.interface import NO_DEADLINE_MS
+from benchmarks.faults.load import Load, Sent, send_again, settle, transactions_of
+from benchmarks.faults.row import Row, Sizes
+from benchmarks.faults.server import Server
+from benchmarks.serving.process import NotRunError
+from tollgate.bundle import Registry
+from tollgate.cli.sharing import shared_engines
+from tollgate.config import Config, read_config
+from tollgate.duration import DAY_US, parse_duration_us
+from tollgate.features import FeatureEngine, FeaturePlan
+from tollgate.intake import TransactionReader
+from tollgate.ledger import Ledger
+from tollgate.transaction import Batch
+
+REPLICAS = 3
+CLIENTS = 2  # of each
+SIZES = (1, 1, 1, 2, 7)  # transactions of a body: mostly one
+SHARE = 0.15  # of the rounds of kill -9 of one server
+LATEST_S, AFTER_S = 0.8, 1.0  # until something is killed, and how long the others go on at least
+AWAY_S = 1.0  # at most, until PostgreSQL is started again
+BACK_LIMIT_S = 60.0
+FAULTS = ("server", "primary", "server", "postgres", "server")  # in turn
+_PAUSE_S = 0.05
+_PROBES = 3_000  # transactions that the state must give the same features as a replay
+_ORDERLESS = re.compile(r"_(?:count|sum|mean|max|distinct)_(\d+d)$")  # the same in whatever order the events came
+# The traffic runs through hours in a second, so a repeat comes hours after the first by the time of its entity.
+_STATE = """
+[state]
+engine = "redis"
+
+[state.redis]
+urls = {urls}
+cluster = true
+timeout_ms = 500
+repeat = "40d"
+"""
+
+
+class _Replica(NamedTuple):
+    """A server and the name it writes under."""
+
+    server: Server
+    name: str
+
+
+class _Found(NamedTuple):
+    """What ledger and state came to."""
+
+    transactions: int
+    repeated: int
+    state_differs: int
+
+
+def replicas(ground: Ground, sizes: Sizes) -> Row:
+    """Kill under load, send everything again to another server, and compare the state with a replay in the end."""
+    if not redis_servers.installed():
+        raise NotRunError(f"needs {redis_servers.PACKAGE}")
+    rounds = max(round(sizes.rounds * SHARE), len(FAULTS) - 1)
+    source, rng = Source(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
+    acknowledged: list[Sent] = []
+    kills: Counter[str] = Counter()
+    broken = begun = 0
+    with ExitStack() as stack:
+        database = stack.enter_context(Database())
+        cluster = redis_servers.Cluster(ground.work / "replicas-redis")
+        stack.callback(cluster.stop)
+        url = database.ledger()
+        state = _STATE.format(urls=msgspec.json.encode(cluster.urls).decode())
+        folders = [
+            ground.folder(f"replica-{place}", url=url, shared=True, more=state, deadline_ms=NO_DEADLINE_MS)
+            for place in range(REPLICAS)
+        ]
+        servers = [_started(folder, f"server-{place}") for place, folder in enumerate(folders)]
+        stack.callback(lambda: [one.server.stop() for one in servers])
+        clock_s = time.monotonic()
+        for turn in range(rounds):
+            fault = FAULTS[turn % len(FAULTS)]
+            ground.say(f"replicas: {turn + 1} of {rounds}, kill -9 of {fault}")
+            loads = _round(fault, servers, database, cluster, source, rng)
+            kills[fault] += 1
+            sent = [one for load in loads for one in load.acknowledged]
+            begun += transactions_of(sent)
+            open_ = [one for load in loads for one in load.unknown + load.refused]
+            broken += sum(one.answer is not None and one.answer.status != 503 for load in loads for one in load.refused)
+            acknowledged += sent + settle(servers[turn % REPLICAS].server, open_)
+        per_s = begun / (time.monotonic() - clock_s)
+        lost = sum(
+            send_again(one.server, acknowledged[place::REPLICAS])
+            for place, one in enumerate(servers[1:] + servers[:1])  # mostly another than the one that decided
+        )
+        for one in servers:
+            one.server.stop()
+        ground.say("replicas: comparing the state with a replay")
+        found = _audit(folders[0], url)
+    count = transactions_of(acknowledged)
+    doubled = found.repeated + max(found.transactions - count, 0)
+    lost += max(count - found.transactions, 0)
+    done = ", ".join(f"{kills[name]} times {what}" for name, what in _KILLED.items())
+    return Row(
+        "several servers on one ledger and one state",
+        f"{REPLICAS} servers on one PostgreSQL and a Redis cluster of three primaries with a replica each; kill -9 "
+        f"under the load of {CLIENTS} clients each: {done}; a server comes back under its own name or another one",
+        "what was acknowledged gets the same bytes again from any server, what was on its way is decided once, and all "
+        "that was recorded counts once in the state",
+        f"{count:,} transactions acknowledged: {lost} lost, {doubled} doubled; {found.state_differs} of "
+        f"{min(_PROBES, count):,} payments get other counts, sums, means or maxima than a replay gives; {broken} "
+        "refusals other than 503",
+        held=not (lost or doubled or found.state_differs or broken) and count == found.transactions > 0,
+        figures={
+            "replicas": REPLICAS,
+            "per_s": per_s,
+            "kills": rounds,
+            "acknowledged": count,
+            "lost": lost,
+            "doubled": doubled,
+            "state_differs": found.state_differs,
+        },
+    )
+
+
+_KILLED = {"server": "a server", "primary": "a primary of Redis", "postgres": "PostgreSQL"}
+
+
+def _started(folder: Path, name: str) -> _Replica:
+    server = Server(folder, extra={"TOLLGATE_WRITER": name})
+    server.start()
+    return _Replica(server, name)
+
+
+def _round(
+    fault: str,
+    servers: list[_Replica],
+    database: Database,
+    cluster: redis_servers.Cluster,
+    source: Source,
+    rng: np.random.Generator,
+) -> list[Load]:
+    """Kill something under load; all is there again when this returns."""
+    with ExitStack() as stack:
+        loads = [stack.enter_context(Load(one.server, source, CLIENTS)) for one in servers]
+        for load in loads:
+            load.await_answer()
+        time.sleep(rng.uniform(0, LATEST_S))
+        victim = int(rng.integers(REPLICAS))
+        if fault == "server":
+            servers[victim].server.kill()
+        elif fault == "primary":
+            primaries = [one for one in cluster.servers if one.client.info("replication")["role"] == "master"]
+            gone = primaries[victim % len(primaries)]
+            gone.kill()
+        else:
+            database.kill()
+            time.sleep(rng.uniform(0, AWAY_S))
+            database.start()
+        alive = [load for place, load in enumerate(loads) if fault != "server" or place != victim]
+        _await_answers(alive)
+        time.sleep(AFTER_S)
+    if fault == "server":
+        before = servers[victim]
+        renamed = rng.integers(2) == 1
+        name = f"{before.name}-again" if renamed else before.name
+        servers[victim] = _started(before.server.folder, name)
+    elif fault == "primary":
+        gone.start()
+        cluster.until_whole()
+    return loads
+
+
+def _await_answers(loads: Sequence[Load]) -> None:
+    """Wait until each has decided something since now."""
+    before = [len(load.sent) for load in loads]
+    until = time.monotonic() + BACK_LIMIT_S
+    while time.monotonic() < until:
+        if all(
+            any(one.answer is not None and one.answer.status == 200 for one in load.sent[start:])
+            for load, start in zip(loads, before, strict=True)
+        ):
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _audit(folder: Path, url: str) -> _Found:
+    """Compare what the state says of the transactions of the ledger with what a replay says."""
+    settings = read_config(folder / "tollgate.toml")
+    bundle = Registry(folder / "bundles").load()
+    plan = plan_of(bundle)
+    reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
+    memory = FeatureEngine(plan)
+    ids: list[str] = []
+    bodies: list[bytes] = []
+    least_us, most_us = np.iinfo(np.int64).max, 0
+    with Ledger(url, write=False) as ledger:
+        for part in ledger.replay():
+            batch = reader.from_bodies([one.body for one in part])
+            memory.observe(batch)
+            least_us, most_us = min(least_us, int(batch.time_us.min())), max(most_us, int(batch.time_us.max()))
+            ids += [one.transaction_id for one in part]
+            bodies += [one.body for one in part]
+    columns = _orderless(plan, most_us - least_us)
+    chosen = np.random.default_rng(SEED).permutation(len(bodies))[:_PROBES].tolist()
+    probes = _later(reader.from_bodies([bodies[row] for row in chosen]), most_us)
+    want = memory.observe(probes)[:, columns]
+    got = _shared(settings, plan, probes)[:, columns]
+    differs = ~((got == want) | (np.isnan(got) & np.isnan(want))).all(axis=1)
+    return _Found(len(ids), len(ids) - len(set(ids)), int(differs.sum()))
+
+
+def _orderless(plan: FeaturePlan, span_us: int) -> list[int]:
+    """Return the features that are the same in whatever order the transactions of a span came."""
+    found = [
+        place
+        for place, name in enumerate(plan.names)
+        if (match := _ORDERLESS.search(name)) and parse_duration_us(match[1]) > span_us + DAY_US
+    ]
+    if not found:
+        raise NotRunError(f"no window is longer than the {span_us / DAY_US:.1f} days of the traffic; use fewer rounds")
+    return found
+
+
+def _later(batch: Batch, at_us: int) -> Batch:
+    """Return the same transactions once more, as new ones that come after all others."""
+    ids = [f"probe-{number}" for number in range(len(batch))]
+    return replace(batch, ids=ids, time_us=at_us + np.arange(1, len(batch) + 1, dtype=np.int64))
+
+
+def _shared(settings: Config, plan: FeaturePlan, probes: Batch) -> NDArray[np.float64]:
+    engine = shared_engines(settings, hash_key())(plan)
+    engine.resume("(probes)")
+    got = engine.observe(probes)
+    lacked = engine.lacked()
+    engine.close()
+    if lacked:
+        raise NotRunError("the feature state does not answer, so that it cannot be compared")
+    return got
