@@ -121,6 +121,14 @@ class Cluster:
                 return next(one for one in self.servers if one.port == port)
         raise LookupError(f"no server has slot {slot}")
 
+    def primaries_now(self) -> list[Server]:
+        """Return the servers that are primaries at the moment, of those that run."""
+        return [one for one in self.servers if _is_primary(one)]
+
+    def until_taken_over(self) -> None:
+        """Wait until replicas stand in for all primaries that were killed."""
+        until("replicas have taken over", lambda: len(self.primaries_now()) == len(self.primaries))
+
     def until_whole(self) -> None:
         """Wait until every server says that every slot is served; all must run."""
         until("every slot is served", lambda: all(map(_is_whole, self.servers)))
@@ -147,6 +155,12 @@ class Cluster:
             one.client.execute_command("CLUSTER", "REPLICATE", names[place])
         until("replicas follow", lambda: _linked(self.servers[primaries:]))
         self.until_whole()
+
+
+def _is_primary(server: Server) -> bool:
+    with suppress(redis.RedisError):
+        return bool(server.client.info("replication")["role"] == "master")
+    return False
 
 
 def _knows(server: Server, count: int) -> bool:

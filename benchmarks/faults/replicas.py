@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +29,7 @@ from benchmarks.serving.process import NotRunError
 from tollgate.bundle import Registry
 from tollgate.cli.sharing import shared_engines
 from tollgate.config import Config, read_config
-from tollgate.duration import DAY_US, parse_duration_us
+from tollgate.duration import DAY_US, HOUR_US, parse_duration_us
 from tollgate.features import FeatureEngine, FeaturePlan
 from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
@@ -38,13 +40,20 @@ CLIENTS = 2  # of each
 SIZES = (1, 1, 1, 2, 7)  # transactions of a body: mostly one
 SHARE = 0.15  # of the rounds of kill -9 of one server
 LATEST_S, AFTER_S = 0.8, 1.0  # until something is killed, and how long the others go on at least
+WAITS_S = 0.8  # at most, that a server decides without a primary before it is killed too
 AWAY_S = 1.0  # at most, until PostgreSQL is started again
 BACK_LIMIT_S = 60.0
-FAULTS = ("server", "primary", "server", "postgres", "server")  # in turn
+FAULTS = ("server", "primary", "both", "postgres", "both")  # in turn
+_KILLED = {
+    "server": "a server",
+    "primary": "a primary of Redis",
+    "both": "a primary and then a server that waits for it",
+    "postgres": "PostgreSQL",
+}
 _PAUSE_S = 0.05
 _PROBES = 3_000  # transactions that the state must give the same features as a replay
 _ORDERLESS = re.compile(r"_(?:count|sum|mean|max|distinct)_(\d+d)$")  # the same in whatever order the events came
-# The traffic runs through hours in a second, so a repeat comes hours after the first by the time of its entity.
+_TIME = re.compile(rb'"effective_time":"[^"]*"')
 _STATE = """
 [state]
 engine = "redis"
@@ -53,8 +62,17 @@ engine = "redis"
 urls = {urls}
 cluster = true
 timeout_ms = 500
-repeat = "40d"
 """
+
+
+class _Live(Source):
+    """Payments that are made now: how long a repeat is recognised goes by their time."""
+
+    def body(self) -> tuple[bytes, int]:
+        """Return a body, and how many transactions are in it."""
+        body, size = super().body()
+        now = dt.datetime.now(dt.UTC).isoformat().encode()
+        return _TIME.sub(b'"effective_time":"%b"' % now, body), size
 
 
 class _Replica(NamedTuple):
@@ -77,13 +95,13 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
     if not redis_servers.installed():
         raise NotRunError(f"needs {redis_servers.PACKAGE}")
     rounds = max(round(sizes.rounds * SHARE), len(FAULTS) - 1)
-    source, rng = Source(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
+    source, rng = _Live(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
     acknowledged: list[Sent] = []
     kills: Counter[str] = Counter()
     broken = begun = 0
     with ExitStack() as stack:
         database = stack.enter_context(Database())
-        cluster = redis_servers.Cluster(ground.work / "replicas-redis")
+        cluster = redis_servers.Cluster(Path(stack.enter_context(TemporaryDirectory())))
         stack.callback(cluster.stop)
         url = database.ledger()
         state = _STATE.format(urls=msgspec.json.encode(cluster.urls).decode())
@@ -91,8 +109,10 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
             ground.folder(f"replica-{place}", url=url, shared=True, more=state, deadline_ms=NO_DEADLINE_MS)
             for place in range(REPLICAS)
         ]
-        servers = [_started(folder, f"server-{place}") for place, folder in enumerate(folders)]
+        servers: list[_Replica] = []
         stack.callback(lambda: [one.server.stop() for one in servers])
+        for place, folder in enumerate(folders):
+            servers.append(_started(folder, f"server-{place}"))
         clock_s = time.monotonic()
         for turn in range(rounds):
             fault = FAULTS[turn % len(FAULTS)]
@@ -139,12 +159,13 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
     )
 
 
-_KILLED = {"server": "a server", "primary": "a primary of Redis", "postgres": "PostgreSQL"}
-
-
 def _started(folder: Path, name: str) -> _Replica:
     server = Server(folder, extra={"TOLLGATE_WRITER": name})
-    server.start()
+    try:
+        server.start()
+    except NotRunError:
+        server.stop()
+        raise
     return _Replica(server, name)
 
 
@@ -163,25 +184,27 @@ def _round(
             load.await_answer()
         time.sleep(rng.uniform(0, LATEST_S))
         victim = int(rng.integers(REPLICAS))
-        if fault == "server":
-            servers[victim].server.kill()
-        elif fault == "primary":
-            primaries = [one for one in cluster.servers if one.client.info("replication")["role"] == "master"]
-            gone = primaries[victim % len(primaries)]
+        ends_server = fault in ("server", "both")
+        gone = cluster.primaries_now()[victim] if fault in ("primary", "both") else None
+        if gone is not None:
             gone.kill()
-        else:
+            time.sleep(rng.uniform(0, WAITS_S))
+        if ends_server:
+            servers[victim].server.kill()
+        if gone is not None:
+            cluster.until_taken_over()  # if it came back before, and empty, it would be the primary again
+        if fault == "postgres":
             database.kill()
             time.sleep(rng.uniform(0, AWAY_S))
             database.start()
-        alive = [load for place, load in enumerate(loads) if fault != "server" or place != victim]
-        _await_answers(alive)
+        _await_answers([load for place, load in enumerate(loads) if not (ends_server and place == victim)])
         time.sleep(AFTER_S)
-    if fault == "server":
+    if ends_server:
         before = servers[victim]
         renamed = rng.integers(2) == 1
         name = f"{before.name}-again" if renamed else before.name
         servers[victim] = _started(before.server.folder, name)
-    elif fault == "primary":
+    if gone is not None:
         gone.start()
         cluster.until_whole()
     return loads
@@ -231,7 +254,7 @@ def _orderless(plan: FeaturePlan, span_us: int) -> list[int]:
     found = [
         place
         for place, name in enumerate(plan.names)
-        if (match := _ORDERLESS.search(name)) and parse_duration_us(match[1]) > span_us + DAY_US
+        if (match := _ORDERLESS.search(name)) and parse_duration_us(match[1]) > span_us + HOUR_US
     ]
     if not found:
         raise NotRunError(f"no window is longer than the {span_us / DAY_US:.1f} days of the traffic; use fewer rounds")
