@@ -38,7 +38,7 @@ from tollgate.transaction import Batch
 REPLICAS = 3
 CLIENTS = 2  # of each
 SIZES = (1, 1, 1, 2, 7)  # transactions of a body: mostly one
-SHARE = 0.15  # of the rounds of kill -9 of one server
+SHARE, LEAST = 0.15, 3  # of the rounds of kill -9 of one server
 LATEST_S, AFTER_S = 0.8, 1.0  # until something is killed, and how long the others go on at least
 WAITS_S = 0.8  # at most, that a server decides without a primary before it is killed too
 AWAY_S = 1.0  # at most, until PostgreSQL is started again
@@ -94,7 +94,7 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
     """Kill under load, send everything again to another server, and compare the state with a replay in the end."""
     if not redis_servers.installed():
         raise NotRunError(f"needs {redis_servers.PACKAGE}")
-    rounds = max(round(sizes.rounds * SHARE), len(FAULTS) - 1)
+    rounds = max(round(sizes.rounds * SHARE), LEAST)
     source, rng = _Live(ground.traffic, sizes=SIZES), np.random.default_rng(SEED)
     acknowledged: list[Sent] = []
     kills: Counter[str] = Counter()

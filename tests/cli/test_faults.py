@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from benchmarks import redis_servers
 from benchmarks.faults.artifacts import bundle_at_start, snapshot
 from benchmarks.faults.connections import half_closed
 from benchmarks.faults.ground import Ground, array_of
@@ -10,10 +11,12 @@ from benchmarks.faults.killed import kill
 from benchmarks.faults.ledger import locked
 from benchmarks.faults.malformed import bad_inputs
 from benchmarks.faults.postgres import postgres
+from benchmarks.faults.replicas import replicas
 from benchmarks.faults.row import QUICK
 from benchmarks.faults.server import warm_up
 from benchmarks.serving.traffic import traffic_of
 from benchmarks.table import Progress
+from services import lack
 
 SHORT = QUICK._replace(rounds=3, bodies=300, generated=0, locked_s=6.5)
 PAST = pl.duration(days=4000)  # the traffic's dates go on after those of the file, and none may be in the future
@@ -40,6 +43,16 @@ def test_postgresql_killed_under_load_loses_nothing_and_doubles_nothing(ground, 
     """While it is away clients are told so; the server goes on by itself, with the state of an unbroken run."""
     assert postgres_server  # skipped where there is none
     held(postgres(ground, SHORT))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_servers_on_one_ledger_and_one_state_are_killed_and_nothing_counts_twice_or_not_at_all(ground, postgres_server):
+    """Whoever dies, one of them or Redis under them: any other has the same answers, and the state is the record's."""
+    assert postgres_server
+    if not redis_servers.installed():
+        lack("redis", f"needs {redis_servers.PACKAGE}")
+    held(replicas(ground, SHORT))
 
 
 @pytest.mark.slow
