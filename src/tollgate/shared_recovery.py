@@ -86,16 +86,21 @@ class SharedRecovery(Recovery):
         with self._shared.instead_of(writer) as is_gone:
             if not is_gone:
                 return
-            LOG.info("applying what %s recorded last, which is gone", writer)
-            self._apply(Arrivals(engine), writer, _resume(engine, writer, filled))
+            count = self._apply(Arrivals(engine), writer, _resume(engine, writer, filled))
             engine.settle()
+            if count:
+                LOG.info("handed over %d transactions that %s, which is gone, had recorded last", count, writer)
             if writer != ALONE:
                 engine.forget(writer)
 
-    def _apply(self, arrivals: Arrivals, writer: str, after: int) -> None:
+    def _apply(self, arrivals: Arrivals, writer: str, after: int) -> int:
+        """Hand over what a writer recorded after an arrival number; return how many transactions that are."""
+        count = 0
         for number, bodies in self._shared.written(writer, after):
             arrivals.observe(self._reader.from_bodies(bodies))
             arrivals.engine.recorded(arrivals.engine.observed, number)
+            count += len(bodies)
+        return count
 
 
 def _resume(engine: RemoteEngine, writer: str, filled: int) -> int:

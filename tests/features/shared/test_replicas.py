@@ -176,6 +176,26 @@ def test_a_replica_that_is_there_is_not_taken_for_one_that_is_gone(replica, serv
     assert equal(next_features(two), wanted(STREAM[:12]))
 
 
+def test_a_replica_that_only_ever_comes_second_keeps_its_place(replica, monkeypatch):
+    """It has recorded nothing since it started; what it recorded before then is not applied once more."""
+    one, two = replica("a"), replica("b")
+    one.decide(*STREAM[:10])
+    one.stop()
+    one.start()
+    two.decide(*STREAM[10:12])
+    monkeypatch.setattr(one.ledger, "find", lambda *_: {})
+    record = one.ledger.record
+
+    def second(group, hashes=None):
+        monkeypatch.undo()
+        return record(group, hashes)
+
+    monkeypatch.setattr(one.ledger, "record", second)
+    one.decide(*STREAM[10:12])
+    one.stop()
+    assert two.scorer.engine.standing().positions["a"] == 10
+
+
 def test_a_name_belongs_to_one_process_at_a_time(replica):
     """Two with one name would take each other's record for their own."""
     one = replica("a")

@@ -219,9 +219,9 @@ class SharedEngine:
             observed: How many were observed, as `observed` said it then; in order.
             number: Those of them that are recorded have no greater one.
         """
-        self.number = number
+        self.number = max(self.number, number)  # of a group that others had recorded before, none is told
         if not self._lost:
-            self._recorded.append((observed, number))
+            self._recorded.append((observed, self.number))
 
     def lacked(self) -> tuple[str, ...]:
         """Return the features that were missing since this was asked last, because the servers did not answer."""
