@@ -11,7 +11,7 @@ from cli.running import ENVIRONMENT, START_LIMIT_S
 
 _CONFIG = """
 [ledger]
-url = "sqlite:///tollgate.db"
+{ledger}
 
 [stream]
 bootstrap = "{bootstrap}"
@@ -42,19 +42,24 @@ class Running:
             return answer.read().decode()
 
 
-def configure(folder, settings, batch=64):
+def configure(folder, settings, batch=64, ledger='url = "sqlite:///tollgate.db"', more=""):
     """Write the worker's configuration beside the bundles of a folder."""
     Path(folder, "tollgate.toml").write_text(
-        _CONFIG.format(bootstrap=settings.bootstrap, group=settings.group, topics=settings.topics, batch=batch)
+        _CONFIG.format(
+            bootstrap=settings.bootstrap, group=settings.group, topics=settings.topics, batch=batch, ledger=ledger
+        )
+        + more
     )
 
 
 @contextmanager
-def streaming(folder):
+def streaming(folder, env=None):
     """Run a worker until the block is left."""
     command = [sys.executable, "-m", "tollgate", "stream", "--internal-port", "0"]
     with Path(folder, "worker.log").open("a") as log:
-        process = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT | (env or {}), stdout=subprocess.PIPE, stderr=log, text=True
+        )
     try:
         assert process.stdout.readline().startswith("streaming "), Path(folder, "worker.log").read_text()
         yield Running(process, process.stdout.readline().split(": ")[1].split()[0])

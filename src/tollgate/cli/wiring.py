@@ -79,7 +79,7 @@ def open_config(path: Path | None) -> Config:
 
 
 def _named(config: Config, writer: str | None) -> Config:
-    """Return the configuration with this server's name, where the environment has one: of a pod, for instance."""
+    """Return the configuration with this process's name, where the environment has one: of a pod, for instance."""
     if not writer:
         return config
     try:
@@ -90,7 +90,8 @@ def _named(config: Config, writer: str | None) -> Config:
             f"{WRITER_VARIABLE}: expected up to 63 letters, digits, '.', '_' and '-', but got {writer!r}",
         ) from None
     replace = msgspec.structs.replace
-    return replace(config, state=replace(config.state, redis=replace(config.state.redis, writer=writer)))
+    redis, stream = replace(config.state.redis, writer=writer), replace(config.stream, worker=writer)
+    return replace(config, state=replace(config.state, redis=redis), stream=stream)
 
 
 def hash_key() -> bytes:
