@@ -19,7 +19,7 @@ from tollgate.schema import TRANSACTION_ID
 from tollgate.transaction import Batch
 
 
-class Submission(NamedTuple):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """Transactions that came together and are answered together.
 
     Attributes:
@@ -110,7 +110,7 @@ class Admission:
             for one in submissions:
                 rows += one.rows
                 starts.append(len(rows))
-        bodies = [self._reader.body(row) for row in rows]
+        bodies = self._reader.bodies(rows)
         errors = self._guard(rows, bodies) if self._guarded else {}
         converted = self._reader.convert(rows)
         batch = converted.batch
