@@ -10,6 +10,7 @@ import msgspec
 
 from tollgate.codec import flag_of, missing
 from tollgate.errors import InputError, MalformedError, TooLargeError
+from tollgate.lines import Lines
 from tollgate.schema import Column, Kind, Schema
 
 Row = Any  # an instance of `RowCodec.type`, which is made from the schema
@@ -86,9 +87,9 @@ class RowCodec:
         """Return a transaction's fields as the ledger keeps them: equal transactions are equal bytes."""
         return self._encoder.encode(row)
 
-    def bodies(self, rows: Sequence[Row]) -> list[bytes]:
-        """Return the bodies of rows, in one call: within JSON a line never ends."""
-        return self._encoder.encode_lines(rows).split(b"\n")[:-1]
+    def bodies(self, rows: Sequence[Row]) -> Lines:
+        """Return the bodies of rows."""
+        return Lines(self._encoder.encode_lines(rows))
 
     def attribute(self, source: str) -> str:
         """Return the name of a row's attribute that holds a field of the input."""

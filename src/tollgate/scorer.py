@@ -23,6 +23,7 @@ from tollgate.label import Label, LabelResult
 from tollgate.ledger import LEDGER_MOVED, Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
 from tollgate.ledger import Tried as TriedRows
+from tollgate.lines import Lines
 from tollgate.recovery import Recovery
 from tollgate.shadow import Shadow
 from tollgate.steps import Call, Steps, Worker, run
@@ -241,7 +242,7 @@ class Scorer:
             shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features, lacking))
             judged = time.perf_counter()
             decisions = judgement.decisions(batch, self._bundles(len(batch), tried))
-            made = _ENCODE_LINES(decisions).split(b"\n")[:-1]  # within JSON a line never ends
+            made = Lines(_ENCODE_LINES(decisions))
             group = self._group(batch, bodies, made, features, judgement, shadow, tried)
             commit = self._commits.add(group, hashes if fresh is None else hashes[fresh])
             yield from self._write(overlaps=True)
@@ -383,7 +384,7 @@ class Scorer:
         self,
         batch: Batch,
         bodies: Sequence[bytes],
-        answers: list[bytes],
+        answers: Sequence[bytes],
         features: Floats,
         judgement: Judgement,
         shadow: ShadowScore | None,
