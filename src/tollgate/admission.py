@@ -19,7 +19,7 @@ from tollgate.schema import TRANSACTION_ID
 from tollgate.transaction import Batch
 
 
-class Submission(NamedTuple):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """Transactions that came together and are answered together.
 
     Attributes:
@@ -44,7 +44,7 @@ class Admitted(NamedTuple):
     """
 
     batch: Batch
-    bodies: list[bytes]
+    bodies: Sequence[bytes]
     starts: list[int]
     refused: dict[int, InputError]
 
@@ -110,8 +110,11 @@ class Admission:
             for one in submissions:
                 rows += one.rows
                 starts.append(len(rows))
-        bodies = [self._reader.body(row) for row in rows]
-        errors = self._guard(rows, bodies) if self._guarded else {}
+        bodies = self._reader.bodies(rows)
+        errors: dict[int, InputError] = {}
+        if self._guarded:
+            errors, changed = self._guard(rows, bodies)
+            bodies = self._reader.bodies(rows) if changed else bodies
         converted = self._reader.convert(rows)
         batch = converted.batch
         errors = converted.errors | errors if errors else converted.errors
@@ -125,8 +128,9 @@ class Admission:
         """Return a label with the id under which its transaction is recorded."""
         return label if self._card_numbers is None else self._card_numbers.as_recorded(label)
 
-    def _guard(self, rows: Sequence[Row], bodies: list[bytes]) -> dict[int, InputError]:
-        """Hash raw card numbers in rows and bodies, in place, or return the errors that refuse them."""
+    def _guard(self, rows: Sequence[Row], bodies: Sequence[bytes]) -> tuple[dict[int, InputError], bool]:
+        """Return the errors that refuse raw card numbers, or hash them in the rows; and whether rows have changed."""
+        changed = False
         errors: dict[int, InputError] = {}
         assert self._card_numbers is not None
         key = self._card_numbers.key
@@ -140,8 +144,8 @@ class Admission:
                     errors.setdefault(place, refusal_of(name, texts[found]))
                 else:
                     setattr(row, field, hashed(texts[found], key))
-                    bodies[place] = self._reader.body(row)
-        return errors
+                    changed = True
+        return errors, changed
 
     def _check_times(self, batch: Batch, errors: dict[int, InputError]) -> None:
         latest_us = self._clock_us() + self._max_ahead_us

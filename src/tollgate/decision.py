@@ -22,7 +22,7 @@ class Mode(StrEnum):
     DEGRADED = "degraded"  # the fallback policy decided, without the model
 
 
-class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One thing that raised the score, as a code for machines and a sentence for people.
 
     Attributes:
@@ -36,7 +36,7 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     effect: float = 0.0
 
 
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The answer to one transaction.
 
     Attributes:
@@ -61,9 +61,15 @@ class _Outcome(msgspec.Struct):
     outcome: Outcome
 
 
+_APPROVES = b'"outcome":"approve"'  # in a text of JSON, each quotation mark would have a backslash before it
 _READ_OUTCOME = msgspec.json.Decoder(_Outcome).decode
 
 
 def outcome_of(answer: bytes) -> Outcome:
     """Return the outcome of a recorded decision, JSON; the rest of it is passed over."""
     return _READ_OUTCOME(answer).outcome
+
+
+def approves(answer: bytes) -> bool:
+    """Return whether a recorded decision, JSON, approves; `outcome_of` takes ten times as long to say which it is."""
+    return _APPROVES in answer

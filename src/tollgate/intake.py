@@ -33,7 +33,7 @@ class Converted:
 class TransactionReader:
     """Reads transactions of one schema; JSON here, files through `tollgate.files`.
 
-    `decode`, `body`, `row`, `typed` and `attribute` are those of `RowCodec`.
+    `decode`, `decode_one`, `body`, `bodies`, `row`, `typed` and `attribute` are those of `RowCodec`.
     """
 
     def __init__(self, schema: Schema, money: Money, hash_key: bytes) -> None:
@@ -62,7 +62,9 @@ class TransactionReader:
         self._rows = RowCodec(schema)
         self._columns = ColumnReader(schema, money, self.key, self._rows.places, self.readers, self.read_money)
         self.decode = self._rows.decode
+        self.decode_one = self._rows.decode_one
         self.body = self._rows.body
+        self.bodies = self._rows.bodies
         self.row = self._rows.row
         self.typed = self._rows.typed
         self.attribute = self._rows.attribute

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from tollgate.codec import flag_of, missing
 from tollgate.errors import InputError, MalformedError, TooLargeError
+from tollgate.lines import Lines
 from tollgate.schema import Column, Kind, Schema
 
 Row = Any  # an instance of `RowCodec.type`, which is made from the schema
@@ -44,7 +45,7 @@ class RowCodec:
         self._typed = _typed_readers(schema)
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.type)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[self.type])  # type: ignore[name-defined]
-        self._encode = msgspec.json.Encoder().encode
+        self._encoder = msgspec.json.Encoder()
 
     def decode(self, body: bytes, most: int | None = None) -> tuple[bool, list[Row]]:
         """Return whether a JSON body is an array, and its rows, whose values are of checked types.
@@ -56,9 +57,12 @@ class RowCodec:
         Raises:
             InputError: The body is not JSON, a field is missing, unknown or of a wrong type, or there are too many.
         """
-        if body.lstrip()[:1] != b"[":
+        if not is_array(body):
             return False, [self.decode_one(body)]
-        rows = _checked(self._many, body)
+        try:
+            rows = self._many.decode(body)
+        except _UNREADABLE as error:
+            raise _refusal(error) from None
         if most is not None and len(rows) > most:
             raise TooLargeError(
                 "too_many",
@@ -71,14 +75,21 @@ class RowCodec:
 
     def decode_one(self, body: bytes) -> Row:
         """Return the row in a JSON body that is one object, as `decode` does."""
-        row = _checked(self._one, body)
+        try:
+            row = self._one.decode(body)
+        except _UNREADABLE as error:
+            raise _refusal(error) from None
         for field in self._ignored:
             setattr(row, field, None)
         return row
 
     def body(self, row: Row) -> bytes:
         """Return a transaction's fields as the ledger keeps them: equal transactions are equal bytes."""
-        return self._encode(row)
+        return self._encoder.encode(row)
+
+    def bodies(self, rows: Sequence[Row]) -> Lines:
+        """Return the bodies of rows."""
+        return Lines(self._encoder.encode_lines(rows))
 
     def attribute(self, source: str) -> str:
         """Return the name of a row's attribute that holds a field of the input."""
@@ -98,6 +109,11 @@ class RowCodec:
             source: self._typed[source](value) for source, value in cells.items()
             if source in self._fields and not missing(value)
         })  # fmt: skip
+
+
+def is_array(body: bytes) -> bool:
+    """Return whether JSON is an array, if it is any."""
+    return body.lstrip()[:1] == b"["
 
 
 def _sources(schema: Schema) -> dict[str, Any]:
@@ -153,17 +169,18 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _checked(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedError("invalid_json", f"expected a JSON object or an array of them: {error}") from None
-    except RecursionError:
-        raise MalformedError(
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder raises
+
+
+def _refusal(error: Exception) -> InputError:
+    """Return why a body that the decoder did not read is refused."""
+    if isinstance(error, msgspec.ValidationError):
+        return _explain(str(error))
+    if isinstance(error, RecursionError):
+        return MalformedError(
             "invalid_json", "expected a JSON object or an array of them, but it is nested too deeply; send it flat"
-        ) from None
+        )
+    return MalformedError("invalid_json", f"expected a JSON object or an array of them: {error}")
 
 
 _PATH = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(.+))?`$")

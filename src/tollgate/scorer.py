@@ -23,6 +23,7 @@ from tollgate.label import Label, LabelResult
 from tollgate.ledger import LEDGER_MOVED, Counts, Group, Ledger, Recorded
 from tollgate.ledger import Shadow as ShadowScore
 from tollgate.ledger import Tried as TriedRows
+from tollgate.lines import Lines
 from tollgate.recovery import Recovery
 from tollgate.shadow import Shadow
 from tollgate.steps import Call, Steps, Worker, run
@@ -32,7 +33,7 @@ from tollgate.trial import Trial, Tried
 LOG = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
-_ENCODE = msgspec.json.Encoder().encode
+_ENCODE_LINES = msgspec.json.Encoder().encode_lines
 
 
 class Decided(NamedTuple):
@@ -44,6 +45,7 @@ class Decided(NamedTuple):
         stages_s: Seconds spent in parsing, features, model, policy and ledger.
         tried: What a canary decided of those transactions; None without a canary.
         champion: Content id of the bundle that decided the others.
+        ids: Under which the transactions of all submissions, in order, are recorded.
     """
 
     results: list[list[bytes] | TollgateError]
@@ -51,6 +53,7 @@ class Decided(NamedTuple):
     stages_s: tuple[float, float, float, float, float]
     tried: Tried | None = None
     champion: str = ""
+    ids: Sequence[str] = ()
 
 
 class Scorer:
@@ -238,7 +241,8 @@ class Scorer:
             judgement, tried = yield from self._judged(submissions, admitted, batch, fresh, features, lacking)
             shadow = None if self.shadow is None else (yield from self.shadow.scores(batch, features, lacking))
             judged = time.perf_counter()
-            made = [_ENCODE(one) for one in judgement.decisions(batch, self._bundles(len(batch), tried))]
+            decisions = judgement.decisions(batch, self._bundles(len(batch), tried))
+            made = Lines(_ENCODE_LINES(decisions))
             group = self._group(batch, bodies, made, features, judgement, shadow, tried)
             commit = self._commits.add(group, hashes if fresh is None else hashes[fresh], self._engines())
             yield from self._write(overlaps=True)
@@ -251,7 +255,7 @@ class Scorer:
         done = time.perf_counter()
         model_s, policy_s = (0.0, 0.0) if judgement is None else (judgement.model_s, judgement.policy_s)
         stages_s = (parsed - begun, observed - parsed, model_s, policy_s, done - judged)
-        return Decided(results, judgement, stages_s, tried, self._judge.bundle)
+        return Decided(results, judgement, stages_s, tried, self._judge.bundle, admitted.batch.ids)
 
     def _engines(self) -> list[Engine]:
         """Return what has counted what is decided now."""
@@ -385,7 +389,7 @@ class Scorer:
         self,
         batch: Batch,
         bodies: Sequence[bytes],
-        answers: list[bytes],
+        answers: Sequence[bytes],
         features: Floats,
         judgement: Judgement,
         shadow: ShadowScore | None,

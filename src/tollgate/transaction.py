@@ -61,18 +61,14 @@ class Batch:
         """Return, for each of the N transactions, the names of the columns that it does not have."""
         absent = np.concatenate((self.keys == 0, np.isnan(self.values)))  # (E + C, N)
         names = (*self.schema.entities, *self.schema.values)
-        packed = np.packbits(absent, axis=0).T  # (N, bytes): most transactions lack the same columns
-        width, flat = packed.shape[1], packed.tobytes()
-        known: dict[bytes, tuple[str, ...]] = {}
-        found: list[tuple[str, ...]] = []
-        for row in range(len(self.ids)):
-            pattern = flat[row * width : (row + 1) * width]
-            lacking = known.get(pattern)
-            if lacking is None:
-                lacking = tuple(names[place] for place in absent[:, row].nonzero()[0].tolist())
-                known[pattern] = lacking
-            found.append(lacking)
-        return found
+        packed = np.ascontiguousarray(np.packbits(absent, axis=0).T)  # (N, bytes)
+        patterns = packed.view(f"V{packed.shape[1]}").ravel().tolist()
+        rows = dict(zip(patterns, range(len(patterns)), strict=True))  # most transactions lack the same columns
+        lacking = {
+            pattern: tuple(names[place] for place in absent[:, row].nonzero()[0].tolist())
+            for pattern, row in rows.items()
+        }
+        return [lacking[pattern] for pattern in patterns]
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

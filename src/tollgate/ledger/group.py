@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tollgate.lines import joined
+
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
 
@@ -112,14 +114,16 @@ def pack(group: Group) -> bytes:
     assert len(bodies) == len(group.effective_us) == n
     assert len(answers) in (0, n)
     features, shadow, tried = group.features, group.shadow, group.tried
+    all_bodies, body_lengths = joined(bodies)
+    all_answers, answer_lengths = joined(answers)
     parts = (
-        _lengths(group.ids),
+        np.fromiter(map(len, group.ids), _LENGTH, n).tobytes(),
         "".join(group.ids),
         np.asarray(group.effective_us, _TIME).tobytes(),
-        _lengths(bodies),
-        b"".join(bodies),
-        _lengths(answers),
-        b"".join(answers),
+        body_lengths.astype(_LENGTH).tobytes(),
+        all_bodies,
+        answer_lengths.astype(_LENGTH).tobytes(),
+        all_answers,
         None if features is None else np.asarray(features, _FLOAT).tobytes(),
         None if shadow is None else shadow.bundle,
         None if shadow is None else np.asarray(shadow.scores, _FLOAT).tobytes(),
@@ -219,10 +223,6 @@ class Packed:
             return None
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=len(self))
         return Tried(bundle, bits.astype(np.bool_))
-
-
-def _lengths(texts: Sequence[str] | Sequence[bytes]) -> bytes:
-    return np.fromiter(map(len, texts), _LENGTH, len(texts)).tobytes()
 
 
 def _ends(lengths: bytes) -> list[int]:

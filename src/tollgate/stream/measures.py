@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tollgate.serve.collector import BatchHistogram, BoundedCounter
+from tollgate.serve.collector import BatchHistogram, BoundedCounter, Floats
 from tollgate.stream.record import Place
 
 RESULTS = ("decided", "label", "dead_letter")  # what became of a record
@@ -39,14 +39,14 @@ class Measures:
         for collector in (self._records, self._commits, self._dead, self._latency, self._commit, self._behind):
             registry.register(collector)
 
-    def committed(self, decided: int, labels: int, dead: Sequence[str], latencies_s: Sequence[float]) -> None:
+    def committed(self, decided: int, labels: int, dead: Sequence[str], latencies_s: Floats) -> None:
         """Count a batch that is committed.
 
         Args:
             decided: Records that were answered with a decision.
             labels: Records that were recorded as labels.
             dead: The codes of those that became dead letters.
-            latencies_s: Of the records that have a timestamp.
+            latencies_s: Of the records that have a timestamp, float64 (N,).
         """
         for result, count in zip(RESULTS, (decided, labels, len(dead)), strict=True):
             self._records.add((result,), count)

@@ -67,8 +67,7 @@ class Outbox:
         try:
             producer.begin_transaction()
             begun = True
-            for one in outgoing:
-                self._produce(one)
+            self._produce(outgoing)
             self._call("send the offsets", partial(producer.send_offsets_to_transaction, offsets, group))
             self._call("commit the transaction", producer.commit_transaction)
         except KafkaException as error:
@@ -80,14 +79,16 @@ class Outbox:
                 self._abort()
             raise
 
-    def _produce(self, one: Outgoing) -> None:
-        while True:
-            try:
-                self._producer.produce(one.topic, one.value, one.key)
-            except BufferError:  # the queue is full: wait for what is on its way
-                self._producer.poll(_ROOM_S)
-            else:
-                return
+    def _produce(self, outgoing: Sequence[Outgoing]) -> None:
+        produce = self._producer.produce
+        for one in outgoing:
+            while True:
+                try:
+                    produce(one.topic, one.value, one.key)
+                except BufferError:  # the queue is full: wait for what is on its way
+                    self._producer.poll(_ROOM_S)
+                else:
+                    break
 
     def _call(self, doing: str, call: Callable[[float], None]) -> None:
         """Call until it goes well, it cannot, or it took too long."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 
 class Place(NamedTuple):
     """One partition of a topic."""
@@ -13,7 +15,7 @@ class Place(NamedTuple):
     partition: int
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record that was polled; `timestamp_ms` counts from 1970-01-01 UTC and is 0 where there is none."""
 
     topic: str
@@ -24,7 +26,7 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One record to be produced."""
 
     topic: str
@@ -34,11 +36,11 @@ class Outgoing(NamedTuple):
 
 def next_offsets(records: Iterable[Record]) -> dict[Place, int]:
     """Return where each partition goes on after `records`, which are in order within each."""
-    last = {one[:2]: one.offset for one in records}
+    last = {(one.topic, one.partition): one.offset for one in records}
     return {Place(*place): offset + 1 for place, offset in last.items()}
 
 
 def first_offsets(records: Sequence[Record]) -> dict[Place, int]:
     """Return where each partition begins in `records`, which are in order within each."""
-    first = {one[:2]: one.offset for one in reversed(records)}
+    first = {(one.topic, one.partition): one.offset for one in reversed(records)}
     return {Place(*place): offset for place, offset in first.items()}

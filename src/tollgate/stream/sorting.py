@@ -11,7 +11,7 @@ from tollgate.errors import InputError, MalformedError, TollgateError, TooLargeE
 from tollgate.intake import TransactionReader
 from tollgate.label import Label
 from tollgate.labelling import read_label
-from tollgate.rows import Row
+from tollgate.rows import Row, is_array
 from tollgate.stream.record import Record
 
 
@@ -34,7 +34,7 @@ class Sorted(NamedTuple):
 
     def submissions(self, arrived_s: float) -> list[Submission]:
         """Return the transactions, each to be decided or refused on its own."""
-        return [Submission([row], many=False, arrived_s=arrived_s) for row in self.rows]
+        return [Submission([row], False, arrived_s) for row in self.rows]
 
 
 class Sorting:
@@ -49,34 +49,35 @@ class Sorting:
     def sort(self, records: Sequence[Record]) -> Sorted:
         """Read records; one that cannot be read stops nothing."""
         result = Sorted([], [], [], [], [])
+        transactions, rows, labels, most = result.transactions, result.rows, self._labels, self._max_bytes
         for record in records:
+            body = record.value
             try:
-                body = self._body(record)
-                if record.topic == self._labels:
+                if body is None or len(body) > most:
+                    raise self._refusal(body)
+                if record.topic == labels:
                     result.labels.append(read_label(body))
                     result.label_records.append(record)
                 else:
-                    result.rows.append(self._read_transaction(body))
-                    result.transactions.append(record)
+                    rows.append(self._read_transaction(body))
+                    transactions.append(record)
             except InputError as error:
                 result.refused.append((record, error))
         return result
 
-    def _body(self, record: Record) -> bytes:
-        if record.value is None:
-            raise MalformedError("no_value", "expected JSON, but the record has no value; send what it stands for")
-        if len(record.value) > self._max_bytes:
-            raise TooLargeError(
-                "record_too_large",
-                f"expected at most {self._max_bytes} bytes, but got {len(record.value)}; send less, or raise [stream] "
-                "max_record_bytes",
-            )
-        return record.value
+    def _refusal(self, body: bytes | None) -> InputError:
+        if body is None:
+            return MalformedError("no_value", "expected JSON, but the record has no value; send what it stands for")
+        return TooLargeError(
+            "record_too_large",
+            f"expected at most {self._max_bytes} bytes, but got {len(body)}; send less, or raise [stream] "
+            "max_record_bytes",
+        )
 
     def _read_transaction(self, body: bytes) -> Row:
-        many, rows = self._reader.decode(body)
-        if many:
+        if is_array(body):
+            self._reader.decode(body)
             raise InputError(
                 "not_one", "expected one transaction in a record, but got an array; send each in a record of its own"
             )
-        return rows[0]
+        return self._reader.decode_one(body)

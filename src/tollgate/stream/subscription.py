@@ -136,7 +136,7 @@ class Subscription:
         self._consumer.close()
 
     def _taken(self, messages: Iterable[Message]) -> list[Record]:
-        records = [_record(one) for one in messages if not self._is_error(one)]
+        records = [_record(one) for one in messages if one.error() is None or not self._is_error(one)]
         for place, offset in first_offsets(records).items():
             self._given.setdefault(place, offset)
         return records

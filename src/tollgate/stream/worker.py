@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from tollgate.config import TopicsConfig
-from tollgate.decision import Outcome
+from tollgate.decision import approves
 from tollgate.errors import StreamError, TollgateError
 from tollgate.intake import TransactionReader
 from tollgate.label import Label, LabelResult
@@ -35,17 +36,6 @@ LOG = logging.getLogger(__name__)
 
 RETRY_S = 1.0  # between attempts: a broker or a disk may come back
 LAG_EVERY_S = 1.0
-_HELD = (Outcome.REVIEW, Outcome.BLOCK)
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """What the worker reads of a decision."""
-
-    transaction_id: str
-    outcome: Outcome
-
-
-_READ_ANSWER = msgspec.json.Decoder(_Answer).decode
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -211,7 +201,7 @@ class StreamWorker:
         if found.rows:
             decided = parts.scorer.decide(found.submissions(self._clock_s()))
             self._on_decided(decided)
-            answered = self._answer(found, decided.results, outgoing, refused)
+            answered = self._answer(found, decided, outgoing, refused)
         taken = self._label(found, refused) if found.labels else 0
         for record, error in refused:
             letter = dead_letter(record, error, hide=parts.hides_card_numbers)
@@ -221,34 +211,28 @@ class StreamWorker:
         parts.outbox.send(outgoing, positions, parts.subscription.group)
         self._measures.commit_took(self._clock_s() - begun_s)
         parts.subscription.advance(positions)
-        now_us = self._clock_us()
-        self._measures.committed(
-            answered,
-            taken,
-            [error.code for _, error in refused],
-            [max(now_us / 1e6 - one.timestamp_ms / 1e3, 0.0) for one in records if one.timestamp_ms],
-        )
+        made_ms = np.array([one.timestamp_ms for one in records])
+        latencies_s = np.maximum(self._clock_us() / 1e6 - made_ms[made_ms != 0] / 1e3, 0.0)
+        self._measures.committed(answered, taken, [error.code for _, error in refused], latencies_s)
 
     def _answer(
         self,
         found: Sorted,
-        results: list[list[bytes] | TollgateError],
+        decided: Decided,
         outgoing: list[Outgoing],
         refused: list[tuple[Record, Any]],
     ) -> int:
         """Add each decision, and its alert where it holds or blocks, or why there is none; return how many."""
-        topics, before = self._parts.topics, len(refused)
-        for record, row, result in zip(found.transactions, found.rows, results, strict=True):
+        decisions, alerts, before = self._parts.topics.decisions, self._parts.topics.alerts, len(refused)
+        for place, (result, identifier) in enumerate(zip(decided.results, decided.ids, strict=True)):
             if isinstance(result, TollgateError):
-                refused.append((record, result))
+                refused.append((found.transactions[place], result))
                 continue
-            decision = result[0]
-            answer = _READ_ANSWER(decision)
-            key = answer.transaction_id.encode()
-            outgoing.append(Outgoing(topics.decisions, key, decision))
-            if answer.outcome in _HELD:
-                outgoing.append(Outgoing(topics.alerts, key, alert(self._parts.reader.body(row), decision)))
-        return len(results) - (len(refused) - before)
+            decision, key = result[0], identifier.encode()
+            outgoing.append(Outgoing(decisions, key, decision))
+            if not approves(decision):
+                outgoing.append(Outgoing(alerts, key, alert(self._parts.reader.body(found.rows[place]), decision)))
+        return len(decided.results) - (len(refused) - before)
 
     def _label(self, found: Sorted, refused: list[tuple[Record, Any]]) -> int:
         """Record the labels, and add those that are not taken to `refused`; return how many are."""
