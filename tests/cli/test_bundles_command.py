@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import typer
 
+from cli.trusting import keyed, trust
 from cli.variants import other_features, variant
 from tollgate.bundle import MODEL, SIGNATURE, CanaryShare, Registry
 from tollgate.cli.bundles import bundles
 from tollgate.config import PolicyConfig
 from tollgate.errors import BundleError, ConfigError
 from tollgate.ledger.controls import Controls
-from tollgate.signature import public_key
 
 
 @pytest.fixture
@@ -151,17 +151,6 @@ def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
         ("canary.begin", "ana", second, {"share": 0.1}),
         ("canary.end", "ben", second, {}),
     ]
-
-
-def keyed(monkeypatch, digit):
-    """Set a private key, and return its public one."""
-    monkeypatch.setenv("TOLLGATE_SIGNING_KEY", digit * 64)
-    return public_key(bytes.fromhex(digit * 64))
-
-
-def trust(*keys):
-    config = Path("tollgate.toml")
-    config.write_text(f"trusted_keys = {json.dumps(keys)}\n" + config.read_text())
 
 
 def test_with_trusted_keys_only_what_one_of_them_has_signed_decides(run, workspace, monkeypatch):

@@ -14,7 +14,8 @@ from tollgate.bundle import Bundle, CanaryShare, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
 from tollgate.cli.promotion import begin_canary, promote_bundle
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry, signatures, signing_key
+from tollgate.cli.signing import signer_of
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry
 from tollgate.difference import Difference, difference
 from tollgate.errors import EXIT_UNAVAILABLE, BundleError, ConfigError
 from tollgate.ledger.controls import Controls
@@ -163,13 +164,7 @@ def _share(text: str) -> float:
 @bundles.command()
 def sign(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption = None) -> None:
     """Sign a bundle with the key in TOLLGATE_SIGNING_KEY, or in the file that TOLLGATE_SIGNING_KEY_FILE names."""
-    settings = open_config(config)
-    registry, secret, module = open_registry(settings, signed=False), signing_key(), signatures()
-    public = module.public_key(secret)
-    with Controls(settings.ledger.url) as controls:
-        registry.sign(bundle_id, lambda manifest: module.signed(manifest, secret))
-        controls.note(actor_of(by), "bundle.sign", bundle_id, now_us(), key=public)
-    OUT.print(f"{bundle_id} is signed; public key {public}", highlight=False, soft_wrap=True)
+    signer_of(open_config(config), actor_of(by)).sign(bundle_id)
 
 
 @bundles.command()
