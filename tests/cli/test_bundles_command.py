@@ -153,6 +153,30 @@ def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
     ]
 
 
+def test_a_list_shows_the_canary_and_its_share(run, workspace):
+    """As people write it; one that is promoted, or ended, is none any more."""
+    first, second = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))
+
+    def roles():
+        printed = [line for line in run("list").splitlines() if first in line or second in line]
+        shown = {
+            json.loads(line)["id"]: json.loads(line)["canary_share"] for line in run("list", "--json").splitlines()
+        }
+        return {line.split("│")[1].strip(): line.split("│")[2].strip() for line in printed}, shown
+
+    for share, value in (("7.5%", 0.075), ("7%", 0.07), ("0.001%", 1e-5)):
+        run("canary", second, "--share", share)
+        told, shown = roles()
+        assert told == {first: "champion", second: f"canary, {share}"}
+        assert shown == {first: None, second: pytest.approx(value)}
+    run("promote", second)
+    assert roles() == ({first: "", second: "champion"}, {first: None, second: None})
+    run("rollback")
+    assert roles()[0][second] == "canary, 0.001%"
+    run("canary", "--off")
+    assert roles()[0] == {first: "champion", second: ""}
+
+
 def test_with_trusted_keys_only_what_one_of_them_has_signed_decides(run, workspace, monkeypatch):
     """Missing, of another key, of another bundle, or none at all: each is refused by its name."""
     first, second = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))

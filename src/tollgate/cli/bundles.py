@@ -33,14 +33,16 @@ _SHOWN = ("average_precision", "value_detection_rate", "precision", "recall")  #
 
 @bundles.command("list")
 def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show all bundles, the newest first, and which one decides."""
+    """Show all bundles, the newest first, and which one decides for all cards or for a share of them."""
     registry = open_registry(open_config(config))
-    champion = registry.champion()
+    champion, canary = registry.champion(), registry.beside_champion()
     good, damaged = _all(registry)
     good.sort(key=lambda one: -one.manifest.created_us)
     if as_json:
         for one in good:
-            typer.echo(msgspec.json.encode({"id": one.id, "champion": one.id == champion, **_facts(one)}))
+            share = canary.share if canary is not None and canary.bundle == one.id else None
+            roles = {"champion": one.id == champion, "canary_share": share}
+            typer.echo(msgspec.json.encode({"id": one.id, **roles, **_facts(one)}))
         for error in damaged.values():
             ERR.print(f"{error.code}: {error.message}", style="red", markup=False, soft_wrap=True)
         return
@@ -51,12 +53,18 @@ def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> No
         manifest = one.manifest
         measured = (_number(manifest.metrics.get(name)) for name in _SHOWN)
         table.add_row(
-            one.id, "champion" if one.id == champion else "", in_words(manifest.created_us), manifest.train.model,
+            one.id, _role(one.id, champion, canary), in_words(manifest.created_us), manifest.train.model,
             str(len(manifest.names)), f"{manifest.training.rows:,}", *measured,
         )  # fmt: skip
     for bundle_id, error in damaged.items():
-        table.add_row(bundle_id, "champion" if bundle_id == champion else "", Text(error.code, style="red"))
+        table.add_row(bundle_id, _role(bundle_id, champion, canary), Text(error.code, style="red"))
     OUT.print(table)
+
+
+def _role(bundle_id: str, champion: str | None, canary: CanaryShare | None) -> str:
+    if bundle_id == champion:
+        return "champion"
+    return f"canary, {canary.percent}" if canary is not None and canary.bundle == bundle_id else ""
 
 
 @bundles.command()
