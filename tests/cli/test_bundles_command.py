@@ -154,7 +154,7 @@ def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
 
 
 def test_a_list_shows_the_canary_and_its_share(run, workspace):
-    """As people write it; one that is promoted, or ended, is none any more."""
+    """As people write it; a champion is none, and is one again when its promotion is taken back."""
     first, second = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))
 
     def roles():
