@@ -161,6 +161,11 @@ class CanaryShare(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle: str
     share: float
 
+    @property
+    def percent(self) -> str:
+        """The share as people write it: `7.5%`."""
+        return f"{100 * self.share:.10g}%"  # 100 * 0.07 is 7.000000000000001
+
 
 class Registry:
     """A folder of bundles, one of which may be the champion.
@@ -320,6 +325,15 @@ class Registry:
         except msgspec.DecodeError as error:
             path = f"{self.place}/{CANARY}"
             raise BundleError("bad_canary", f"{path} is damaged ({error}); delete it", file=path) from error
+
+    def beside_champion(self) -> CanaryShare | None:
+        """Return the canary as servers have it: one that was promoted meanwhile decides for all, and is none.
+
+        Raises:
+            BundleError: A pointer cannot be read.
+        """
+        canary = self.canary()
+        return None if canary is None or canary.bundle == self.champion() else canary
 
     def try_out(self, canary: CanaryShare | None) -> None:
         """Let a bundle decide for a share of the cards, if it loads; None ends that.

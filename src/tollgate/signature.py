@@ -54,6 +54,10 @@ class Trust:
                 )
             self._keys[raw.hex()] = Ed25519PublicKey.from_public_bytes(raw)
 
+    def knows(self, key: str) -> bool:
+        """Return whether a public key, as `public_key` writes it, is one of them."""
+        return key in self._keys
+
     def check(self, bundle_id: str, manifest: bytes, signature: bytes | None) -> None:
         """Let a bundle pass that one of the keys has signed.
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import typer
 
+from cli.trusting import keyed, trust
 from cli.variants import other_features, variant
 from tollgate.bundle import MODEL, SIGNATURE, CanaryShare, Registry
 from tollgate.cli.bundles import bundles
 from tollgate.config import PolicyConfig
 from tollgate.errors import BundleError, ConfigError
 from tollgate.ledger.controls import Controls
-from tollgate.signature import public_key
 
 
 @pytest.fixture
@@ -153,15 +153,28 @@ def test_a_canary_begins_and_ends_with_a_record_of_who_did_it(run, workspace):
     ]
 
 
-def keyed(monkeypatch, digit):
-    """Set a private key, and return its public one."""
-    monkeypatch.setenv("TOLLGATE_SIGNING_KEY", digit * 64)
-    return public_key(bytes.fromhex(digit * 64))
+def test_a_list_shows_the_canary_and_its_share(run, workspace):
+    """As people write it; a champion is none, and is one again when its promotion is taken back."""
+    first, second = registry().champion(), variant(workspace, policy=PolicyConfig(review=0.2))
 
+    def roles():
+        printed = [line for line in run("list").splitlines() if first in line or second in line]
+        shown = {
+            json.loads(line)["id"]: json.loads(line)["canary_share"] for line in run("list", "--json").splitlines()
+        }
+        return {line.split("│")[1].strip(): line.split("│")[2].strip() for line in printed}, shown
 
-def trust(*keys):
-    config = Path("tollgate.toml")
-    config.write_text(f"trusted_keys = {json.dumps(keys)}\n" + config.read_text())
+    for share, value in (("7.5%", 0.075), ("7%", 0.07), ("0.001%", 1e-5)):
+        run("canary", second, "--share", share)
+        told, shown = roles()
+        assert told == {first: "champion", second: f"canary, {share}"}
+        assert shown == {first: None, second: pytest.approx(value)}
+    run("promote", second)
+    assert roles() == ({first: "", second: "champion"}, {first: None, second: None})
+    run("rollback")
+    assert roles()[0][second] == "canary, 0.001%"
+    run("canary", "--off")
+    assert roles()[0] == {first: "champion", second: ""}
 
 
 def test_with_trusted_keys_only_what_one_of_them_has_signed_decides(run, workspace, monkeypatch):

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cli.trusting import keyed, trust, trusting
 from cli.variants import guessing
-from tollgate.bundle import Registry
+from tollgate.bundle import SIGNATURE, Registry
 from tollgate.cli.app import app
 from tollgate.cli.retraining import REPORTS, one_at_a_time
-from tollgate.errors import BundleError
+from tollgate.errors import BundleError, ConfigError
 from tollgate.label import Label, LabelSource
 from tollgate.ledger import Ledger
 from tollgate.ledger.controls import Controls
@@ -112,6 +113,40 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_refused(run, home):
     assert champion() == better
     run("bundles", "rollback")
     assert champion() == first
+
+
+def test_with_trusted_keys_a_challenger_is_signed_before_it_is_promoted(run, home, monkeypatch):
+    """Without a key that is trusted nothing is trained; what is only tried needs no key, and is not signed."""
+    imported(run, payments())
+    first = guessing(home)
+    public = keyed(monkeypatch, "a")
+    run("bundles", "sign", first)
+    run("bundles", "promote", first)
+    trust(public)
+    stored = Registry(Path("bundles")).list()
+
+    keyed(monkeypatch, "b")
+    with pytest.raises(ConfigError, match="add this public key to trusted_keys"):
+        run("retrain", "--every", "1d")
+    monkeypatch.delenv("TOLLGATE_SIGNING_KEY")
+    with pytest.raises(ConfigError, match="neither is set"):
+        run("retrain")
+    assert (Registry(Path("bundles")).list(), champion()) == (stored, first)
+
+    monkeypatch.setenv("TOLLGATE_SIGNING_KEY", "no key: it is not even read")
+    tried = verdict(run, "--dry-run", expect=0)
+    assert tried["outcome"] == "would promote"
+    assert not Path("bundles", tried["challenger"], SIGNATURE).exists()
+
+    keyed(monkeypatch, "a")
+    better = verdict(run, "--by", "ana", expect=0)["challenger"]
+    assert trusting(public).load().id == better
+    with Controls(LEDGER) as controls:
+        *_, signed, promoted = controls.audit()
+    assert (signed.action, signed.actor, signed.subject, signed.detail) == (
+        "bundle.sign", "ana", better, {"key": public},
+    )  # fmt: skip
+    assert (promoted.action, promoted.subject) == ("champion.promote", better)
 
 
 def test_flipped_labels_are_refused_before_anything_is_trained(run, home):

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from cli.running import ENVIRONMENT, serving, tollgate
-from tollgate.bundle import Registry
+from cli.trusting import trust, trusting
+from tollgate.bundle import CHAMPION, SIGNATURE, Registry
+from tollgate.signature import public_key
 
 WIDE = """
 from torch import nn
@@ -159,3 +161,32 @@ def test_training_on_the_ledger_learns_from_the_same_rows_as_on_the_file_that_wa
     of_ledger = stored(tollgate("train", "--model", "lightgbm", cwd=workspace))
     assert manifest(workspace, of_ledger).training == manifest(workspace, of_file).training
     assert manifest(workspace, of_ledger).metrics == manifest(workspace, of_file).metrics
+
+
+def test_with_trusted_keys_a_training_signs_what_it_promotes(workspace):
+    """Without a key that is trusted it does not begin, unless another bundle goes on deciding."""
+    fast = ("train", "payments.parquet", "--model", "lightgbm")
+    secret, other = (workspace / name for name in ("secret", "other"))
+    for path, digit in ((secret, "a"), (other, "b")):
+        path.write_text(digit * 64)
+        path.chmod(0o600)
+    public = public_key(bytes.fromhex("a" * 64))
+    trust(public, folder=workspace)
+    registry = Registry(workspace / "bundles")
+    before, pointer = registry.list(), workspace / "bundles" / CHAMPION
+
+    assert "neither is set" in tollgate(*fast, "--promote", cwd=workspace, expect=2)
+    champion = pointer.read_bytes()
+    pointer.unlink()
+    untrusted = {"TOLLGATE_SIGNING_KEY_FILE": str(other)}
+    assert "add this public key to trusted_keys" in tollgate(*fast, cwd=workspace, expect=2, env=untrusted)
+    assert registry.list() == before
+
+    pointer.write_bytes(champion)
+    printed = tollgate(*fast, cwd=workspace)
+    assert f"run 'tollgate bundles sign {stored(printed)}'" in printed
+    assert not (workspace / "bundles" / stored(printed) / SIGNATURE).exists()
+    printed = tollgate(*fast, "--promote", cwd=workspace, env={"TOLLGATE_SIGNING_KEY_FILE": str(secret)})
+    assert f"{stored(printed)} is signed; public key {public}" in printed
+    assert trusting(public, folder=workspace).load().id == stored(printed)
+    assert re.search(f"bundle.sign[ │]+{stored(printed)}", tollgate("audit", cwd=workspace))

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
 from observing import FIRST_DAY, add_labels, manifest, payments, record, store
+from tollgate.bundle import CANARY, MODEL, CanaryShare, Registry
 from tollgate.cli.monitoring import monitor
 from tollgate.config import MonitorConfig
 from tollgate.errors import EXIT_ATTENTION, BundleError, ConfigError
@@ -83,6 +84,25 @@ def test_json_holds_findings_and_figures(watched):
     assert said["seen"]["bundle"] == watched
     assert said["seen"]["traffic"]["transactions"] == 2100
     assert said["seen"]["features"][0]["name"] == "amount"
+
+
+def test_the_canary_is_named(watched):
+    """With its share, as text and as data; a pointer that cannot be read holds nothing back."""
+    registry = Registry(Path("bundles"))
+    looked = ("--at", day(START + 21))
+    assert "canary" not in run(*looked, expect=EXIT_ATTENTION).output
+    assert json.loads(run("--json", *looked, expect=EXIT_ATTENTION).stdout)["canary"] is None
+
+    second = registry.store(manifest(payments(14, 3)), {MODEL: b"not looked at here"})
+    registry.try_out(CanaryShare(second, 0.075))
+    assert f"canary {second}: decides for 7.5% of the cards" in run(*looked, expect=EXIT_ATTENTION).stdout
+    said = json.loads(run("--json", *looked, expect=EXIT_ATTENTION).stdout)
+    assert said["canary"] == {"bundle": second, "share": 0.075}
+
+    Path("bundles", CANARY).write_text("{")
+    done = run(*looked, expect=EXIT_ATTENTION)
+    assert "whether there is a canary is not known" in done.stderr
+    assert "attention" in done.stdout
 
 
 def test_the_report_stands_alone(watched):

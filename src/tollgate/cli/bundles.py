@@ -14,7 +14,8 @@ from tollgate.bundle import Bundle, CanaryShare, Registry
 from tollgate.cli.actor import ByOption, actor_of
 from tollgate.cli.keys import in_words
 from tollgate.cli.promotion import begin_canary, promote_bundle
-from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry, signatures, signing_key
+from tollgate.cli.signing import signer_of
+from tollgate.cli.wiring import ERR, OUT, ConfigOption, now_us, open_config, open_registry
 from tollgate.difference import Difference, difference
 from tollgate.errors import EXIT_UNAVAILABLE, BundleError, ConfigError
 from tollgate.ledger.controls import Controls
@@ -32,14 +33,16 @@ _SHOWN = ("average_precision", "value_detection_rate", "precision", "recall")  #
 
 @bundles.command("list")
 def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show all bundles, the newest first, and which one decides."""
+    """Show all bundles, the newest first, and which one decides for all cards or for a share of them."""
     registry = open_registry(open_config(config))
-    champion = registry.champion()
+    champion, canary = registry.champion(), registry.beside_champion()
     good, damaged = _all(registry)
     good.sort(key=lambda one: -one.manifest.created_us)
     if as_json:
         for one in good:
-            typer.echo(msgspec.json.encode({"id": one.id, "champion": one.id == champion, **_facts(one)}))
+            share = canary.share if canary is not None and canary.bundle == one.id else None
+            roles = {"champion": one.id == champion, "canary_share": share}
+            typer.echo(msgspec.json.encode({"id": one.id, **roles, **_facts(one)}))
         for error in damaged.values():
             ERR.print(f"{error.code}: {error.message}", style="red", markup=False, soft_wrap=True)
         return
@@ -50,12 +53,18 @@ def list_bundles(as_json: JsonOption = False, config: ConfigOption = None) -> No
         manifest = one.manifest
         measured = (_number(manifest.metrics.get(name)) for name in _SHOWN)
         table.add_row(
-            one.id, "champion" if one.id == champion else "", in_words(manifest.created_us), manifest.train.model,
+            one.id, _role(one.id, champion, canary), in_words(manifest.created_us), manifest.train.model,
             str(len(manifest.names)), f"{manifest.training.rows:,}", *measured,
         )  # fmt: skip
     for bundle_id, error in damaged.items():
-        table.add_row(bundle_id, "champion" if bundle_id == champion else "", Text(error.code, style="red"))
+        table.add_row(bundle_id, _role(bundle_id, champion, canary), Text(error.code, style="red"))
     OUT.print(table)
+
+
+def _role(bundle_id: str, champion: str | None, canary: CanaryShare | None) -> str:
+    if bundle_id == champion:
+        return "champion"
+    return f"canary, {canary.percent}" if canary is not None and canary.bundle == bundle_id else ""
 
 
 @bundles.command()
@@ -163,13 +172,7 @@ def _share(text: str) -> float:
 @bundles.command()
 def sign(bundle_id: BundleArgument, by: ByOption = None, config: ConfigOption = None) -> None:
     """Sign a bundle with the key in TOLLGATE_SIGNING_KEY, or in the file that TOLLGATE_SIGNING_KEY_FILE names."""
-    settings = open_config(config)
-    registry, secret, module = open_registry(settings, signed=False), signing_key(), signatures()
-    public = module.public_key(secret)
-    with Controls(settings.ledger.url) as controls:
-        registry.sign(bundle_id, lambda manifest: module.signed(manifest, secret))
-        controls.note(actor_of(by), "bundle.sign", bundle_id, now_us(), key=public)
-    OUT.print(f"{bundle_id} is signed; public key {public}", highlight=False, soft_wrap=True)
+    signer_of(open_config(config), actor_of(by)).sign(bundle_id)
 
 
 @bundles.command()

@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tollgate.bundle import Bundle
+from tollgate.bundle import Bundle, CanaryShare
 from tollgate.cli.extras import extra_module
-from tollgate.cli.wiring import ERR, OUT, BundleOption, ConfigOption, now_us, open_bundle, open_config
+from tollgate.cli.wiring import ERR, OUT, BundleOption, ConfigOption, now_us, open_bundle, open_config, open_registry
 from tollgate.config import Config, PolicyConfig
 from tollgate.duration import SECOND_US, parse_duration_us
 from tollgate.errors import EXIT_ATTENTION, BundleError, ConfigError, LedgerError
@@ -112,7 +112,7 @@ def _run(settings: Config, bundle: str | None, outputs: _Outputs, at_us: int) ->
     seen = look(settings, chosen, at_us)
     found = findings(seen, settings.monitor)
     outputs.gauges.show(seen, found)
-    _tell(seen, found, as_json=outputs.as_json, show_all=outputs.show_all)
+    _tell(seen, found, _canary(settings), as_json=outputs.as_json, show_all=outputs.show_all)
     if outputs.textfile is not None:
         outputs.gauges.write(outputs.textfile)
     if outputs.report is not None:
@@ -148,11 +148,24 @@ def _policy(settings: Config, bundle_id: str, otherwise: PolicyConfig) -> Policy
         return otherwise
 
 
-def _tell(seen: Observation, found: Sequence[Finding], *, as_json: bool, show_all: bool) -> None:
+def _canary(settings: Config) -> CanaryShare | None:
+    """Return the canary; what was found is not held back because it cannot be read."""
+    try:
+        return open_registry(settings).beside_champion()
+    except BundleError as error:
+        ERR.print(f"[yellow]whether there is a canary is not known[/yellow]: {escape(error.message)}", soft_wrap=True)
+        return None
+
+
+def _tell(
+    seen: Observation, found: Sequence[Finding], canary: CanaryShare | None, *, as_json: bool, show_all: bool
+) -> None:
     if as_json:
-        typer.echo(msgspec.json.encode({"state": worst(found), "findings": found, "seen": seen}))
+        typer.echo(msgspec.json.encode({"state": worst(found), "canary": canary, "findings": found, "seen": seen}))
         return
     OUT.print(findings_table(seen, found, show_all=show_all))
+    if canary is not None:
+        OUT.print(f"canary {canary.bundle}: decides for {canary.percent} of the cards", **_PLAIN)
     for one in seen.challengers:
         OUT.print(
             f"challenger {one.bundle}: {one.transactions:,} payments scored by both, {one.same:.1%} treated alike; it "

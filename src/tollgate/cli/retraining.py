@@ -20,6 +20,7 @@ from tollgate.cli.actor import actor_of
 from tollgate.cli.fitting import Options, Prepared, categories_of, fit_prepared, say_left_out
 from tollgate.cli.keys import in_words
 from tollgate.cli.promotion import promote_bundle
+from tollgate.cli.signing import training_signer
 from tollgate.cli.wiring import (
     ERR,
     OUT,
@@ -122,12 +123,17 @@ class Work:
             actor: Who promotes, for the audit trail.
             dry_run: Say what would be done, and leave the champion.
             incremental: Train on from the champion's weights.
+
+        Raises:
+            ConfigError: Nothing would load what it promotes: its signature would not be trusted.
         """
         self._config = config
         self._actor = actor
         self._dry_run = dry_run
         self._incremental = incremental
         self._registry = open_registry(config)
+        # What is only tried is for a person to approve, with a signature of theirs.
+        self._signer = None if dry_run else training_signer(config, actor, promotes=True)
 
     def once(self, clock_us: Callable[[], int] = now_us) -> Retraining:
         """Examine the labels, train, compare, and promote what is better.
@@ -195,7 +201,9 @@ class Work:
             Options(start=champion if self._incremental else None),
         )  # fmt: skip
         assert run is not None
-        return self._registry.load(run.bundle_id)
+        if self._signer is not None:
+            self._signer.sign(run.bundle_id)
+        return open_registry(config, signed=False).load(run.bundle_id)  # one that is only tried has no signature
 
     def _ended(self, found: Retraining) -> Retraining:
         """Promote what may be promoted, and keep the report."""

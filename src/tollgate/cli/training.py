@@ -12,7 +12,9 @@ import typer
 from rich.table import Table
 
 from tollgate.bundle import REPORT, Bundle
+from tollgate.cli.actor import actor_of
 from tollgate.cli.fitting import Fitting, Options, assess, prepare, run_training, say_split
+from tollgate.cli.signing import Signer, training_signer
 from tollgate.cli.wiring import (
     ERR,
     OUT,
@@ -87,6 +89,7 @@ def train(
         config = msgspec.structs.replace(config, train=begun.manifest.train)
     with joined(os.environ) as workers:
         OUT.quiet = ERR.quiet = not workers.leads
+        signer = _signer(config, promote) if workers.leads else None  # only the first process stores
         tune_s = 0.0 if tune_for is None else parse_duration_us(tune_for) / SECOND_US
         options = Options(begun, tune_s, workers=workers)
         if data is None:
@@ -99,17 +102,27 @@ def train(
     if run is None:
         return
     OUT.print(table_of(run.evaluations))
-    _offer(config, run.bundle_id, promote)
+    _offer(config, run.bundle_id, promote, signer)
     if data is not None and report_rejected(run.prepared.rejected, data):
         raise typer.Exit(EXIT_PARTIAL)
 
 
-def _offer(config: Config, bundle_id: str, promote: bool) -> None:
-    """Say where a bundle is, and make it the champion if that was asked for, or if there is none."""
+def _signer(config: Config, promote: bool) -> Signer | None:
+    """Return what signs the bundle; refuse to train for a champion that nothing would load."""
+    promotes = promote or open_registry(config).champion() is None
+    return training_signer(config, actor_of(None), promotes=promotes)
+
+
+def _offer(config: Config, bundle_id: str, promote: bool, signer: Signer | None) -> None:
+    """Say where a bundle is, sign it, and make it the champion if that was asked for, or if there is none."""
     registry = open_registry(config)
     OUT.print(
         f"stored bundle {bundle_id}; its report: {registry.place}/{bundle_id}/{REPORT}", soft_wrap=True, highlight=False
     )
+    if signer is not None:
+        signer.sign(bundle_id)
+    elif config.trusted_keys:
+        OUT.print(f"it is not signed; before it is promoted, run 'tollgate bundles sign {bundle_id}'", highlight=False)
     champion = registry.champion()
     if promote or champion is None:
         registry.promote(bundle_id)

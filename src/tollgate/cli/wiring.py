@@ -243,6 +243,11 @@ def signatures() -> ModuleType:
     return extra_module("signature", "sign", "signatures of bundles need")
 
 
+def has_signing_key() -> bool:
+    """Whether the environment has a private key that signs bundles, or names a file with one."""
+    return read_secret(SIGNING_KEY_VARIABLE, os.environ) is not None
+
+
 def signing_key() -> bytes:
     """Return the private key that signs bundles, 32 bytes, from the environment or the file that it names.
 
