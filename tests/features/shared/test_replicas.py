@@ -163,6 +163,16 @@ def test_what_a_replica_could_not_apply_before_it_was_killed_is_applied_by_the_n
     assert equal(next_features(two), wanted(STREAM[:40]))
 
 
+def test_a_replica_that_ends_well_applies_what_waits_before_it_goes(replica, server):
+    """Else it would be missing until another one starts."""
+    one, two = replica("a"), replica("b")
+    server.client.client_pause(PAUSE_MS, all=True)
+    one.decide(*STREAM[:10])
+    server.client.ping()
+    one.stop()
+    assert equal(next_features(two), wanted(STREAM[:10]))
+
+
 def test_a_replica_that_is_there_is_not_taken_for_one_that_is_gone(replica, server):
     """It owes something and will apply it itself, in its own order."""
     one = replica("a")

@@ -306,14 +306,12 @@ class SharedEngine:
         _, self._born = told
 
     def close(self) -> None:
-        """Say how far this writer has come, where the servers answer, and leave them."""
-        if self._servers.connected and not self._backlog and not self._lost:
+        """Apply all that waits and say how far this writer has come, where the servers answer, and leave them."""
+        if (self._servers.connected or self._backlog) and not self._lost:
             try:
-                if self._servers.replicated():
-                    self._backlog.settle()
-                self._say_position()
+                self.settle()
             except StateError as error:
-                LOG.warning("%s: %s", error.code, error.message)
+                LOG.warning("what waits is left to the ledger: %s: %s", error.code, error.message)
         self._servers.close()
 
     def _caller(self, function: str, place: int) -> Caller:
