@@ -45,6 +45,17 @@ def test_entities_are_spread_over_the_primaries_and_the_bits_are_the_same(cluste
     engine.close()
 
 
+def test_what_a_url_says_of_a_connection_holds_for_all_primaries(cluster):
+    """As the authority of a certificate, which is named in it."""
+    empty(cluster)
+    address = Address(tuple(f"{url}?client_name=scorer" for url in cluster.urls), cluster=True, timeout_s=TIMEOUT_S)
+    engine = SharedEngine(EXACT_PLAN, address, "test", "0", time.monotonic)
+    engine.observe(stream(300))
+    for one in cluster.primaries:
+        assert "scorer" in {each["name"] for each in one.client.client_list()}
+    engine.close()
+
+
 def test_a_slot_that_moves_to_another_primary_takes_its_entities_along(cluster):
     """A batch that comes to the old place is sent again to the new one, and counts once."""
     empty(cluster)

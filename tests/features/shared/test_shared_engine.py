@@ -1,6 +1,8 @@
 """The engine on a server of Redis against the one in memory and the obvious one: the same bits."""
 
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -265,6 +267,59 @@ def test_a_server_that_was_emptied_or_has_lost_its_functions_is_made_ready_again
     server.client.client_kill_filter(_type="normal", skipme=True)
     assert engine.observe(batch.take(slice(2, 3)))[0, 0] == 2
     assert engine.lacked() == ()
+
+
+RIGHTS = ("~tollgate_*", "+fcall", "+function|load", "+get", "+set", "+hget", "+hmget", "+hgetall", "+hset", "+hdel",
+          "+pexpire", "+time", "+scan", "+unlink", "+info", "+wait", "+cluster|slots")  # fmt: skip
+
+
+def test_a_user_needs_no_more_rights_than_those_in_the_docs(server):
+    """From an empty server to a removed state; docs/scaling.md names them."""
+    assert " ".join(RIGHTS) in (Path(__file__).parents[3] / "docs" / "scaling.md").read_text()
+    empty(server)
+    server.client.acl_setuser("tollgate", enabled=True, passwords=["+secret"], reset=True)
+    server.client.execute_command("ACL", "SETUSER", "tollgate", *RIGHTS)
+    plan = compile_plan([CARD.count(over="7d"), DEVICE.is_new_for(CARD), *CARD.fraud_count(over=["7d"])], SCHEMA, 100.0)
+    url = server.url.replace("://", "://tollgate:secret@")
+    engine = SharedEngine(plan, Address((url,), timeout_s=2.0), "test", "a", time.monotonic)
+    engine.clear()
+    engine.resume()
+    batch = batch_of([payment(i, device=7) for i in range(9)])
+    engine.observe(batch)
+    engine.learn(batch.keys[:, :1], batch.time_us[:1], transaction_hashes(batch.ids[:1]))
+    engine.settle()
+    engine.fill_ends(9)
+    engine.forget("a")
+    engine.close()
+    assert engine.lacked() == ()
+    assert engine_on(server, plan).standing().filled == 9
+
+
+def test_a_server_is_spoken_to_over_tls_and_its_certificate_is_checked(tmp_path, server):
+    """`rediss://`; whose authority is not known is not sent a payment."""
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "2", "-nodes",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    port = redis_servers.free_port()
+    one = redis_servers.Server(
+        tmp_path / "redis", "--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key,
+        "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no",
+    )  # fmt: skip
+    try:
+        plan, url = compile_plan([CARD.count(over="7d")], SCHEMA, 100.0), f"rediss://localhost:{port}"
+        batch = batch_of([payment(i) for i in range(3)])
+        strict = SharedEngine(plan, Address((url,), timeout_s=PATIENT_S), "test", "a", time.monotonic)
+        with pytest.raises(StateError, match="CERTIFICATE_VERIFY_FAILED"):
+            strict.resume()
+        known = Address((f"{url}?ssl_ca_certs={certificate}",), timeout_s=PATIENT_S)
+        engine = SharedEngine(plan, known, "test", "a", time.monotonic)
+        assert engine.observe(batch)[:, 0].tolist() == [0, 1, 2]
+        engine.close()
+    finally:
+        one.stop()
 
 
 def test_a_server_that_may_forget_is_refused(server):

@@ -230,7 +230,7 @@ class Servers:
             if place not in known:
                 known[place] = len(nodes)
                 host = f"[{place[0]}]" if ":" in place[0] else place[0]
-                nodes.append(self._connection(f"{url.scheme}://{user}{at}{host}:{place[1]}"))
+                nodes.append(self._connection(url._replace(netloc=f"{user}{at}{host}:{place[1]}").geturl()))
             self._node_of[start : stop + 1] = known[place]
         first.disconnect()
         self._nodes = nodes
