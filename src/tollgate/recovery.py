@@ -199,7 +199,7 @@ class Recovery:
         """Apply what the ledger has and the servers have not; what they have already is recognised."""
         if anew:
             engine.clear()
-        if engine.standing().filled is not None:
+        if engine.writers.standing().filled is not None:
             raise StateError(
                 "state_shared",
                 "expected a feature state of one writer of the ledger, but several write this one; say shared = true "

@@ -53,7 +53,7 @@ class SharedRecovery(Recovery):
         with self._shared.starting():
             if anew:
                 engine.clear()
-            filled, positions = engine.standing()
+            filled, positions = engine.writers.standing()
             if filled is None:
                 filled, positions = self._fill(engine, positions, progress), {}
             for writer in (positions.keys() | {ALONE}) - {own}:
@@ -78,7 +78,7 @@ class SharedRecovery(Recovery):
         engine.rewind(start)
         position = self.catch_up(self._resumed(engine, start), start, progress)
         engine.settle()
-        engine.fill_ends(position)
+        engine.writers.fill_ends(position)
         return position
 
     def _take_over(self, engine: RemoteEngine, writer: str, filled: int) -> None:
@@ -91,7 +91,7 @@ class SharedRecovery(Recovery):
             if count:
                 LOG.info("handed over %d transactions that %s, which is gone, had recorded last", count, writer)
             if writer != ALONE:
-                engine.forget(writer)
+                engine.writers.forget(writer)
 
     def _apply(self, arrivals: Arrivals, writer: str, after: int) -> int:
         """Hand over what a writer recorded after an arrival number; return how many transactions that are."""

@@ -137,7 +137,7 @@ def test_an_empty_state_is_filled_once_from_all_that_was_recorded(replica, serve
     two.stop()
     server.client.flushall()
     three = replica("c")
-    assert three.scorer.engine.standing().positions == {ALONE: 60, "c": 60}
+    assert three.scorer.engine.writers.standing().positions == {ALONE: 60, "c": 60}
     assert equal(next_features(replica("d")), wanted(STREAM[:60]))
 
 
@@ -158,7 +158,7 @@ def test_what_a_replica_could_not_apply_before_it_was_killed_is_applied_by_the_n
         one.start()
     else:
         three = replica("c")
-        assert three.scorer.engine.standing().positions.keys() == {ALONE, "b", "c"}
+        assert three.scorer.engine.writers.standing().positions.keys() == {ALONE, "b", "c"}
     two.decide(*STREAM[30:40])
     assert equal(next_features(two), wanted(STREAM[:40]))
 
@@ -180,7 +180,7 @@ def test_a_replica_that_is_there_is_not_taken_for_one_that_is_gone(replica, serv
     one.decide(*STREAM[:10])
     server.client.ping()
     two = replica("b")
-    assert two.scorer.engine.standing().positions == {"a": 0, "b": 0, ALONE: 0}
+    assert two.scorer.engine.writers.standing().positions == {"a": 0, "b": 0, ALONE: 0}
     one.now_s += 10.0
     one.decide(*STREAM[10:12])
     assert equal(next_features(two), wanted(STREAM[:12]))
@@ -203,7 +203,7 @@ def test_a_replica_that_only_ever_comes_second_keeps_its_place(replica, monkeypa
     monkeypatch.setattr(one.ledger, "record", second)
     one.decide(*STREAM[10:12])
     one.stop()
-    assert two.scorer.engine.standing().positions["a"] == 10
+    assert two.scorer.engine.writers.standing().positions["a"] == 10
 
 
 def test_a_name_belongs_to_one_process_at_a_time(replica):
@@ -252,7 +252,7 @@ def test_a_filling_that_was_cut_off_goes_on(replica, server, open_ledger, url, s
         SharedRecovery(PLAN, READER, ledger, engine_that_fails).recover()
     ledger.close()
     two = replica("b")
-    assert FILLING not in two.scorer.engine.standing().positions
+    assert FILLING not in two.scorer.engine.writers.standing().positions
     assert equal(next_features(two), wanted(STREAM[:60]))
 
 
@@ -265,7 +265,7 @@ def test_what_is_imported_while_no_replica_runs_is_applied_by_the_first_to_start
         decide(make_scorer(alone), submission(*STREAM[10:20]))
     for name in ("b", "c"):
         two = replica(name)
-        assert two.scorer.engine.standing().positions[ALONE] == 20
+        assert two.scorer.engine.writers.standing().positions[ALONE] == 20
     assert equal(next_features(two), wanted(STREAM[:20]))
 
 

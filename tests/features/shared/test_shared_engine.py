@@ -238,7 +238,7 @@ def test_a_writer_that_ends_well_leaves_nothing_in_doubt(server):
     engine.recorded(9, 209)
     engine.close()
     assert again.resume() == 209
-    assert again.standing() == (None, {"a": 209})
+    assert again.writers.standing() == (None, {"a": 209})
 
 
 def test_a_state_that_was_filled_anew_is_not_taken_for_the_one_before(server):
@@ -252,8 +252,10 @@ def test_a_state_that_was_filled_anew_is_not_taken_for_the_one_before(server):
     other.observe(batch.take(slice(3, 6)))
     asleep.observe(batch.take(slice(6, 9)))
     assert asleep.lacked() == plan.names
+    with pytest.raises(StateError, match="start again"):
+        asleep.settle()
     asleep.close()
-    assert other.standing().positions == {"b": 0}
+    assert other.writers.standing().positions == {"b": 0}
 
 
 def test_a_server_that_was_emptied_or_has_lost_its_functions_is_made_ready_again(server):
@@ -288,11 +290,11 @@ def test_a_user_needs_no_more_rights_than_those_in_the_docs(server):
     engine.observe(batch)
     engine.learn(batch.keys[:, :1], batch.time_us[:1], transaction_hashes(batch.ids[:1]))
     engine.settle()
-    engine.fill_ends(9)
-    engine.forget("a")
+    engine.writers.fill_ends(9)
+    engine.writers.forget("a")
     engine.close()
     assert engine.lacked() == ()
-    assert engine_on(server, plan).standing().filled == 9
+    assert engine_on(server, plan).writers.standing().filled == 9
 
 
 def test_a_server_is_spoken_to_over_tls_and_its_certificate_is_checked(tmp_path, server):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +16,13 @@ from tollgate.features.declaration import nodes
 from tollgate.features.kernel import ABSENT
 from tollgate.features.layout import NO_TIME
 from tollgate.features.plan import FeaturePlan
-from tollgate.features.port import Standing, transaction_hashes
+from tollgate.features.port import transaction_hashes
 from tollgate.features.shared import rows
 from tollgate.features.shared.backlog import RESENT_S, Backlog, Keys, Times, Work
-from tollgate.features.shared.calls import Caller, Calls, one_call
+from tollgate.features.shared.calls import Caller, Calls
 from tollgate.features.shared.library import Library, SharedTable, library_of
 from tollgate.features.shared.servers import LOST, STALE, UNAVAILABLE, Address, Servers
+from tollgate.features.shared.writers import Writers
 from tollgate.transaction import Batch
 
 LOG = logging.getLogger(__name__)
@@ -32,9 +32,6 @@ REPEAT_US = HOUR_US  # for how long, by the time of its entity, a transaction th
 REST_S = 0.25  # how long a server that did not answer is left alone
 ROUND_TRIP_ROWS = 256  # transactions a round trip
 CATCH_UP_S, CATCH_UP_ROWS = 0.02, 1024  # what one batch applies, at most, of what waited before it
-_STATE = b"state"  # hash tag of what is kept of the writers
-_CLOCK, _BORN, _FILLED = b"clock", b"born", b"filled"  # its fields
-_POSITION = b"position:"  # one more for each writer, with its name
 _HALF_BITS, _HALF = np.uint64(32), np.uint64(2**32 - 1)
 
 Floats = NDArray[np.float64]
@@ -49,7 +46,7 @@ class SharedEngine:
     Attributes:
         plan: What is computed.
         observed: How many transactions were taken, from the position on that it resumed at.
-        number: Arrival number of the newest of them that is known to be recorded; until then, that position.
+        writers: What the state keeps of those who write it.
     """
 
     def __init__(
@@ -78,19 +75,15 @@ class SharedEngine:
             ConfigError: The address is not one.
         """
         self.plan = plan
-        self.observed = self.number = 0
+        self.observed = 0
         self.late = 0
         self.remote = True
         self._library = library_of(plan, repeat_us)
         self._space = f"{self._library.name}:{space}"
-        self._state = f"{self._space}:{{{_STATE.decode()}}}".encode()
-        self._own = self._writer = writer
-        self._recorded: deque[tuple[int, int]] = deque()  # how many were observed, and up to which number they go
-        self._born = b""  # when the state was begun: another one is not taken for it
-        self._position = 0  # arrival number up to which what this writer recorded is applied beyond doubt
         self._clock_s = clock_s
         self._max_behind = max_behind
         self._servers = Servers(address, self._library, self._space)
+        self.writers = Writers(self._servers, self._library, self._space, writer)
         self._callers = [self._caller("observe", place) for place in range(len(self._library.tables))]
         self._teachers = {
             place: self._caller("learn", place) for place, table in enumerate(self._library.tables) if table.learns
@@ -139,6 +132,11 @@ class SharedEngine:
         """0, likewise."""
         return 0
 
+    @property
+    def number(self) -> int:
+        """Arrival number of the newest transaction that is known to be recorded; until then, that of `resume`."""
+        return self.writers.number
+
     def resume(self, writer: str | None = None) -> int | None:
         """Take up where a writer left off, and go on in its name.
 
@@ -151,50 +149,9 @@ class SharedEngine:
         Raises:
             StateError: The servers do not answer.
         """
-        self._writer = self._own if writer is None else writer
-        (found,) = self._servers.exchange(
-            [one_call(_STATE, b"HMGET", self._state, _CLOCK, _BORN, _POSITION + self._writer.encode())]
-        )
-        clock, born, position = found[0]
-        self._born = born or b""
-        self._clock_us = int(NO_TIME) if clock is None else int(clock)
-        self.rewind(0 if position is None else int(position))
-        return None if position is None else int(position)
-
-    def standing(self) -> Standing:
-        """Return how far the state is.
-
-        Raises:
-            StateError: The servers do not answer.
-        """
-        (found,) = self._servers.exchange([one_call(_STATE, b"HGETALL", self._state)])
-        fields = dict(zip(found[0][::2], found[0][1::2], strict=True))
-        filled = fields.get(_FILLED)
-        positions = {
-            name.removeprefix(_POSITION).decode(): int(number)
-            for name, number in fields.items()
-            if name.startswith(_POSITION)
-        }
-        return Standing(None if filled is None else int(filled), positions)
-
-    def fill_ends(self, position: int) -> None:
-        """Say that all that was recorded up to a position is applied, by whichever writer it was.
-
-        Raises:
-            StateError: The servers do not answer.
-        """
-        known = self.standing().positions
-        self._servers.exchange([one_call(_STATE, b"HSET", self._state, _FILLED, b"%d" % position)])
-        for name in known:
-            self.forget(name)
-
-    def forget(self, writer: str) -> None:
-        """Keep nothing of a writer that is gone, of which all is applied.
-
-        Raises:
-            StateError: The servers do not answer.
-        """
-        self._servers.exchange([one_call(_STATE, b"HDEL", self._state, _POSITION + writer.encode())])
+        self._clock_us, position = self.writers.resume(writer)
+        self.rewind(position or 0)
+        return position
 
     def clear(self) -> None:
         """Remove the state, of all writers, and begin anew.
@@ -203,13 +160,14 @@ class SharedEngine:
             StateError: The servers do not answer.
         """
         self._servers.clear()
-        self._clock_us, self._born = int(NO_TIME), b""
+        self._clock_us = int(NO_TIME)
+        self.writers.begin()
         self.rewind(0)
 
     def rewind(self, position: int) -> None:
         """Go on from a position: what is applied again is recognised."""
-        self.observed = self.number = self._position = position
-        self._recorded.clear()
+        self.observed = position
+        self.writers.rewind(position)
         self._backlog.rewind(position)
 
     def recorded(self, observed: int, number: int) -> None:
@@ -219,9 +177,8 @@ class SharedEngine:
             observed: How many were observed, as `observed` said it then; in order.
             number: Those of them that are recorded have no greater one.
         """
-        self.number = max(self.number, number)  # of a group that others had recorded before, none is told
         if not self._lost:
-            self._recorded.append((observed, self.number))
+            self.writers.recorded(observed, number)
 
     def lacked(self) -> tuple[str, ...]:
         """Return the features that were missing since this was asked last, because the servers did not answer."""
@@ -302,8 +259,8 @@ class SharedEngine:
             pass  # asking took a while
 
     def _say_position(self) -> None:
-        ((told,),) = self._servers.exchange([self._progress()])
-        _, self._born = told
+        ((told,),) = self._servers.exchange([self.writers.progress(self._clock_us, self._backlog.settled)])
+        self.writers.heard(told)
 
     def close(self) -> None:
         """Apply all that waits and say how far this writer has come, where the servers answer, and leave them."""
@@ -362,7 +319,6 @@ class SharedEngine:
         LOG.error("histories are missing until this process starts again and takes them from the ledger: %s", why)
         self._lost = True
         self._backlog.clear()
-        self._recorded.clear()
 
     def _warm_up(self, batch: Batch) -> Floats:
         """Do with no transactions what is compiled, or read from a cache, at its first use."""
@@ -376,7 +332,8 @@ class SharedEngine:
     def _ask(self, work: Work) -> Floats:
         assert work.batch is not None
         regs = self._registers(work.batch)
-        found, asked = [], [self._progress(work)]
+        # How far this writer is known to have come: what it is about to send is not in it.
+        found, asked = [], [self.writers.progress(int(work.clocks[-1]), self._backlog.settled)]
         for table, caller in zip(self._library.tables, self._callers, strict=True):
             keys, calls = self._calls(table, caller, work, regs)
             found.append(keys)
@@ -385,8 +342,7 @@ class SharedEngine:
         for table, keys, answer in zip(self._library.tables, found, answers, strict=True):
             late = self._take(table, keys, answer, work, regs)
             self.late += 0 if table.learns else late
-        clock, self._born = told[0]
-        self._clock_us = max(self._clock_us, int(clock))
+        self._clock_us = max(self._clock_us, self.writers.heard(told[0]))
         return self._end(regs)
 
     def _take(self, table: SharedTable, keys: Keys, answers: list[Any], work: Work, regs: Floats) -> int:
@@ -424,16 +380,6 @@ class SharedEngine:
         rows.ask(self._words, table.number, table.inputs, work.keys, work.time_us, work.clocks, regs, keys, sent)
         there = keys != 0
         return keys, caller.calls(keys[there], sent[there]) if not there.all() else caller.calls(keys, sent)
-
-    def _progress(self, work: Work | None = None) -> Calls:
-        """Return the call that says how far this writer is known to have come: what it is about to send is not."""
-        clock = self._clock_us if work is None else int(work.clocks[-1])
-        while self._recorded and self._recorded[0][0] <= self._backlog.settled:
-            _, self._position = self._recorded.popleft()
-        return one_call(
-            _STATE, b"FCALL", f"{self._library.name}_progress".encode(), b"1", self._state, b"%d" % clock,
-            self._writer.encode(), b"%d" % self._position, self._born,
-        )  # fmt: skip
 
     def _registers(self, batch: Batch) -> Floats:
         regs = np.zeros((self.plan.program.registers, len(batch)))

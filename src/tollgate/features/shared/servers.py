@@ -24,6 +24,7 @@ _SAFE_POLICY = "noeviction"  # any other forgets entities, and with them what wa
 _MARKS = 64  # keys over all slots that say that a state is there: an empty server is told from one with no history
 UNAVAILABLE, STALE, LOST = "state_unavailable", "state_stale", "state_lost"  # codes of errors
 _WAIT_SHARE = 0.5  # of the time for an answer: what replicas may take
+_LOST_REPLY = "LOST "  # begins what `history.lua` answers to a writer of another state than is there
 _SCANNED = 1000  # keys a step, where a state is removed
 
 
@@ -100,7 +101,7 @@ class Servers:
         Raises:
             StateError: Some were not answered; any of them may have been done, and there is no connection any more.
                 With the code `STALE`, new ones may find a server that answers: a connection was idle for too long, or
-                another server has taken over.
+                another server has taken over. With the code `LOST`, the state is another one than it was.
         """
         if not self._nodes:
             self.connect()
@@ -109,7 +110,7 @@ class Servers:
         except redis.TimeoutError as error:
             self._give_up(error)
         except _REFUSALS as error:
-            self._give_up(error, STALE)
+            self._give_up(error, LOST if _LOST_REPLY in str(error) else STALE)
 
     def replicated(self) -> bool:
         """Wait until all replicas have what was applied; return whether they do. Primaries without any have it.
