@@ -161,7 +161,7 @@ def _reading(broker: Broker, topics: Topics) -> Iterator[Decisions]:
 def _working(ground: Ground, command: list[str], name: str) -> Iterator[subprocess.Popen[bytes]]:
     with (ground.folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            pinned(ground.cores.server, command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            pinned(ground.cores.server, command), cwd=ground.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment()}, start_new_session=True,
         )  # fmt: skip
     try:
