@@ -57,9 +57,7 @@ def audit(folder: Path, url: str | None = None) -> Audit:
         NotRunError: The backfill failed.
     """
     url = url or f"sqlite:///{folder / DATABASE}"
-    bundle = Registry(folder / "bundles").load()
-    plan = plan_of(bundle)
-    reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
+    plan, reader = champion_of(folder)
     arrivals = Arrivals(FeatureEngine(plan))
     ids: set[str] = set()
     count = differ = 0
@@ -95,8 +93,7 @@ def _state_differs(folder: Path, plan: FeaturePlan, url: str) -> bool:
 
 def _means(path: Path, plan: FeaturePlan, folder: Path, url: str) -> tuple[int, int, int, bytes]:
     """Return what a saved state comes to, whatever its layout: counts, and the features of the transactions after."""
-    bundle = Registry(folder / "bundles").load()
-    reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
+    _, reader = champion_of(folder)
     found = restore(plan, path, key_check=_key_check(path))
     engine = found.engine
     counts = (found.position, engine.observed, engine.late)
@@ -124,6 +121,12 @@ def save_another_plan(path: Path, bundle: Bundle) -> None:
     """Write the state of a shorter list of features to `path`, where that of the bundle's is looked for."""
     plan = plan_of(bundle)
     save(FeatureEngine(plan.select([place > 0 for place in range(len(plan.names))])), path, 0)
+
+
+def champion_of(folder: Path) -> tuple[FeaturePlan, TransactionReader]:
+    """Return the features of the champion in a folder, and what reads its transactions as the servers there do."""
+    bundle = Registry(folder / "bundles").load()
+    return plan_of(bundle), TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
 
 
 def plan_of(bundle: Bundle) -> FeaturePlan:

@@ -23,10 +23,9 @@ _CONFIG = """\
 [ledger]
 url = "{url}"
 durability = "{durability}"
-shared = {shared}
-
+{more}
 [serve]
-{serve}{more}"""
+{serve}"""
 _DEFAULTS = LedgerConfig()
 _FILE = "sqlite:///tollgate.db"
 
@@ -58,17 +57,15 @@ class Ground(NamedTuple):
         name: str,
         durability: str = _DEFAULTS.durability,
         url: str = _FILE,
-        *,
-        shared: bool = False,
         more: str = "",
         **serve: int | str,
     ) -> Path:
-        """Return a new folder with a configuration, a copy of the bundles and no ledger yet; `more` are tables."""
+        """Return a new folder with a configuration, as of `configure`, a copy of the bundles and no ledger yet."""
         place = self.work / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         shutil.copytree(self.bundles, place / BUNDLES)
-        self.configure(place, durability, url, shared=shared, more=more, **serve)
+        self.configure(place, durability, url, more, **serve)
         return place
 
     def configure(
@@ -76,16 +73,13 @@ class Ground(NamedTuple):
         place: Path,
         durability: str = _DEFAULTS.durability,
         url: str = _FILE,
-        *,
-        shared: bool = False,
         more: str = "",
         **serve: int | str,
     ) -> None:
-        """Write the configuration of a folder."""
+        """Write the configuration of a folder; `more` is what else stands in [ledger], and other tables."""
         features = "" if self.features is None else f'features = "{self.features}"\n'
         table = interface.serve_table(**serve)
-        told = str(shared).lower()
-        text = _CONFIG.format(features=features, url=url, durability=durability, shared=told, serve=table, more=more)
+        text = _CONFIG.format(features=features, url=url, durability=durability, serve=table, more=more)
         (place / "tollgate.toml").write_text(text)
 
 

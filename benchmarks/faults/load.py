@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from benchmarks.faults.client import Answer, BrokenError
@@ -49,6 +49,10 @@ class Load:
         while not self.sent and time.monotonic() < until:
             time.sleep(_PAUSE_S)
 
+    def decides_after(self, start: int) -> bool:
+        """Whether something was decided after the first `start` bodies."""
+        return any(one.answer is not None and one.answer.status == 200 for one in self.sent[start:])
+
     @property
     def acknowledged(self) -> list[Sent]:
         """What was decided, as far as the clients know."""
@@ -80,6 +84,16 @@ class Load:
             if answer.status != 200:
                 time.sleep(_PAUSE_S)
         client.close()
+
+
+def await_decisions(loads: Sequence[Load]) -> None:
+    """Wait until each of some loads has had something decided since now, for at most a minute."""
+    before = [len(load.sent) for load in loads]
+    until = time.monotonic() + _JOIN_S
+    while time.monotonic() < until:
+        if all(load.decides_after(start) for load, start in zip(loads, before, strict=True)):
+            return
+        time.sleep(_PAUSE_S)
 
 
 def transactions_of(sent: list[Sent]) -> int:

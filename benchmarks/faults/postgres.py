@@ -9,15 +9,12 @@ import numpy as np
 from benchmarks.database import Database
 from benchmarks.faults.audit import audit
 from benchmarks.faults.ground import SEED, Ground, Source
-from benchmarks.faults.killed import CLIENTS, LATEST_S
-from benchmarks.faults.load import Load, Sent, send_again, settle, transactions_of
+from benchmarks.faults.killed import CLIENTS, LATEST_S, SIZES
+from benchmarks.faults.load import Load, Sent, await_decisions, send_again, settle, transactions_of
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
 
-SIZES = (1, 1, 1, 2, 7)  # transactions of a body: mostly one
 AWAY_S = 1.0  # at most, until the database is started again
-BACK_LIMIT_S = 60.0
-_PAUSE_S = 0.05
 
 
 def postgres(ground: Ground, sizes: Sizes) -> Row:
@@ -68,12 +65,5 @@ def _round(server: Server, database: Database, source: Source, rng: np.random.Ge
         database.kill()
         time.sleep(rng.uniform(0, AWAY_S))
         database.start()
-        before = len(load.sent)
-        until = time.monotonic() + BACK_LIMIT_S
-        while not _decides(load, before) and time.monotonic() < until:
-            time.sleep(_PAUSE_S)
+        await_decisions([load])
     return load
-
-
-def _decides(load: Load, after: int) -> bool:
-    return any(one.answer is not None and one.answer.status == 200 for one in load.sent[after:])

@@ -19,30 +19,27 @@ from numpy.typing import NDArray
 
 from benchmarks import redis_servers
 from benchmarks.database import Database
-from benchmarks.faults.audit import hash_key, plan_of
+from benchmarks.faults.audit import champion_of, hash_key
 from benchmarks.faults.ground import SEED, Ground, Source
 from benchmarks.faults.interface import NO_DEADLINE_MS
-from benchmarks.faults.load import Load, Sent, send_again, settle, transactions_of
+from benchmarks.faults.killed import LATEST_S, SIZES
+from benchmarks.faults.load import Load, Sent, await_decisions, send_again, settle, transactions_of
+from benchmarks.faults.postgres import AWAY_S
 from benchmarks.faults.row import Row, Sizes
 from benchmarks.faults.server import Server
 from benchmarks.serving.process import NotRunError
-from tollgate.bundle import Registry
 from tollgate.cli.sharing import shared_engines
 from tollgate.config import Config, read_config
 from tollgate.duration import DAY_US, HOUR_US, parse_duration_us
 from tollgate.features import FeatureEngine, FeaturePlan
-from tollgate.intake import TransactionReader
 from tollgate.ledger import Ledger
 from tollgate.transaction import Batch
 
 REPLICAS = 3
 CLIENTS = 2  # of each
-SIZES = (1, 1, 1, 2, 7)  # transactions of a body: mostly one
 SHARE, LEAST = 0.15, 3  # of the rounds of kill -9 of one server
-LATEST_S, AFTER_S = 0.8, 1.0  # until something is killed, and how long the others go on at least
+AFTER_S = 1.0  # how long the others go on at least
 WAITS_S = 0.8  # at most, that a server decides without a primary before it is killed too
-AWAY_S = 1.0  # at most, until PostgreSQL is started again
-BACK_LIMIT_S = 60.0
 FAULTS = ("server", "primary", "both", "postgres", "both")  # in turn
 _KILLED = {
     "server": "a server",
@@ -50,11 +47,12 @@ _KILLED = {
     "both": "a primary and then a server that waits for it",
     "postgres": "PostgreSQL",
 }
-_PAUSE_S = 0.05
 _PROBES = 3_000  # transactions that the state must give the same features as a replay
 _ORDERLESS = re.compile(r"_(?:count|sum|mean|max|distinct)_(\d+d)$")  # the same in whatever order the events came
 _TIME = re.compile(rb'"effective_time":"[^"]*"')
-_STATE = """
+_SHARED = """\
+shared = true
+
 [state]
 engine = "redis"
 
@@ -73,13 +71,6 @@ class _Live(Source):
         body, size = super().body()
         now = dt.datetime.now(dt.UTC).isoformat().encode()
         return _TIME.sub(b'"effective_time":"%b"' % now, body), size
-
-
-class _Replica(NamedTuple):
-    """A server and the name it writes under."""
-
-    server: Server
-    name: str
 
 
 class _Found(NamedTuple):
@@ -104,33 +95,37 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
         cluster = redis_servers.Cluster(Path(stack.enter_context(TemporaryDirectory())))
         stack.callback(cluster.stop)
         url = database.ledger()
-        state = _STATE.format(urls=msgspec.json.encode(cluster.urls).decode())
+        more = _SHARED.format(urls=msgspec.json.encode(cluster.urls).decode())
         folders = [
-            ground.folder(f"replica-{place}", url=url, shared=True, more=state, deadline_ms=NO_DEADLINE_MS)
+            ground.folder(f"replica-{place}", url=url, more=more, deadline_ms=NO_DEADLINE_MS)
             for place in range(REPLICAS)
         ]
-        servers: list[_Replica] = []
-        stack.callback(lambda: [one.server.stop() for one in servers])
-        for place, folder in enumerate(folders):
-            servers.append(_started(folder, f"server-{place}"))
+        servers = [_named(folder, f"server-{place}") for place, folder in enumerate(folders)]
+        stack.callback(lambda: [one.stop() for one in servers])
+        for one in servers:
+            one.start()
         clock_s = time.monotonic()
         for turn in range(rounds):
             fault = FAULTS[turn % len(FAULTS)]
             ground.say(f"replicas: {turn + 1} of {rounds}, kill -9 of {fault}")
-            loads = _round(fault, servers, database, cluster, source, rng)
+            loads, victim = _round(fault, servers, database, cluster, source, rng)
+            if victim is not None:
+                if rng.integers(2) == 1:
+                    servers[victim] = _named(folders[victim], f"server-{REPLICAS + turn}")
+                servers[victim].start()
             kills[fault] += 1
             sent = [one for load in loads for one in load.acknowledged]
             begun += transactions_of(sent)
             open_ = [one for load in loads for one in load.unknown + load.refused]
             broken += sum(one.answer is not None and one.answer.status != 503 for load in loads for one in load.refused)
-            acknowledged += sent + settle(servers[turn % REPLICAS].server, open_)
+            acknowledged += sent + settle(servers[turn % REPLICAS], open_)
         per_s = begun / (time.monotonic() - clock_s)
         lost = sum(
-            send_again(one.server, acknowledged[place::REPLICAS])
+            send_again(one, acknowledged[place::REPLICAS])
             for place, one in enumerate(servers[1:] + servers[:1])  # mostly another than the one that decided
         )
         for one in servers:
-            one.server.stop()
+            one.stop()
         ground.say("replicas: comparing the state with a replay")
         found = _audit(folders[0], url)
     count = transactions_of(acknowledged)
@@ -159,27 +154,21 @@ def replicas(ground: Ground, sizes: Sizes) -> Row:
     )
 
 
-def _started(folder: Path, name: str) -> _Replica:
-    server = Server(folder, extra={"TOLLGATE_WRITER": name})
-    try:
-        server.start()
-    except NotRunError:
-        server.stop()
-        raise
-    return _Replica(server, name)
+def _named(folder: Path, name: str) -> Server:
+    return Server(folder, extra={"TOLLGATE_WRITER": name})
 
 
 def _round(
     fault: str,
-    servers: list[_Replica],
+    servers: Sequence[Server],
     database: Database,
     cluster: redis_servers.Cluster,
     source: Source,
     rng: np.random.Generator,
-) -> list[Load]:
-    """Kill something under load; all is there again when this returns."""
+) -> tuple[list[Load], int | None]:
+    """Kill something under load; all but a server, whose place is returned, is there again when this returns."""
     with ExitStack() as stack:
-        loads = [stack.enter_context(Load(one.server, source, CLIENTS)) for one in servers]
+        loads = [stack.enter_context(Load(one, source, CLIENTS)) for one in servers]
         for load in loads:
             load.await_answer()
         time.sleep(rng.uniform(0, LATEST_S))
@@ -190,45 +179,25 @@ def _round(
             gone.kill()
             time.sleep(rng.uniform(0, WAITS_S))
         if ends_server:
-            servers[victim].server.kill()
+            servers[victim].kill()
         if gone is not None:
             cluster.until_taken_over()  # if it came back before, and empty, it would be the primary again
         if fault == "postgres":
             database.kill()
             time.sleep(rng.uniform(0, AWAY_S))
             database.start()
-        _await_answers([load for place, load in enumerate(loads) if not (ends_server and place == victim)])
+        await_decisions([load for place, load in enumerate(loads) if not (ends_server and place == victim)])
         time.sleep(AFTER_S)
-    if ends_server:
-        before = servers[victim]
-        renamed = rng.integers(2) == 1
-        name = f"{before.name}-again" if renamed else before.name
-        servers[victim] = _started(before.server.folder, name)
     if gone is not None:
         gone.start()
         cluster.until_whole()
-    return loads
-
-
-def _await_answers(loads: Sequence[Load]) -> None:
-    """Wait until each has decided something since now."""
-    before = [len(load.sent) for load in loads]
-    until = time.monotonic() + BACK_LIMIT_S
-    while time.monotonic() < until:
-        if all(
-            any(one.answer is not None and one.answer.status == 200 for one in load.sent[start:])
-            for load, start in zip(loads, before, strict=True)
-        ):
-            return
-        time.sleep(_PAUSE_S)
+    return loads, victim if ends_server else None
 
 
 def _audit(folder: Path, url: str) -> _Found:
     """Compare what the state says of the transactions of the ledger with what a replay says."""
     settings = read_config(folder / "tollgate.toml")
-    bundle = Registry(folder / "bundles").load()
-    plan = plan_of(bundle)
-    reader = TransactionReader(bundle.manifest.schema_, bundle.manifest.money, hash_key())
+    plan, reader = champion_of(folder)
     memory = FeatureEngine(plan)
     ids: list[str] = []
     bodies: list[bytes] = []

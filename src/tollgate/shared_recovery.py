@@ -40,7 +40,7 @@ class SharedRecovery(Recovery):
 
     def follow(self, arrivals: Arrivals) -> None:
         """Apply what this writer recorded since."""
-        self._apply(arrivals, self._shared.writer, cast(RemoteEngine, arrivals.engine).number)
+        self._apply(arrivals, self._shared.writer, cast(RemoteEngine, arrivals.engine).writers.number)
         self.learn(arrivals)
 
     def learn(self, arrivals: Arrivals) -> None:

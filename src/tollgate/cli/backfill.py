@@ -137,9 +137,10 @@ def _from_ledger(settings: Config, chosen: Bundle, *, anew: bool) -> None:
             "of use only under the same key",
         )
     reader = TransactionReader(chosen.manifest.schema_, chosen.manifest.money, key)
-    with open_ledger(_patient(settings), write=False) as ledger, progress_bar() as progress:
+    patient = _patient(settings)
+    with open_ledger(patient, write=False) as ledger, progress_bar() as progress:
         task = progress.add_task("backfilling", total=ledger.transactions)
-        recovery = recovery_of(_patient(settings), plan, reader, ledger, key)
+        recovery = recovery_of(patient, plan, reader, ledger, key)
         arrivals = recovery.recover(lambda done, total: progress.update(task, completed=done, total=total), anew=anew)
         recovery.save(arrivals)
         arrivals.engine.close()

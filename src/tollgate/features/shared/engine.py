@@ -132,11 +132,6 @@ class SharedEngine:
         """0, likewise."""
         return 0
 
-    @property
-    def number(self) -> int:
-        """Arrival number of the newest transaction that is known to be recorded; until then, that of `resume`."""
-        return self.writers.number
-
     def resume(self, writer: str | None = None) -> int | None:
         """Take up where a writer left off, and go on in its name.
 

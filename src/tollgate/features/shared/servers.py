@@ -110,7 +110,7 @@ class Servers:
         except redis.TimeoutError as error:
             self._give_up(error)
         except _REFUSALS as error:
-            self._give_up(error, LOST if _LOST_REPLY in str(error) else STALE)
+            self._give_up(error, LOST if str(error).startswith(_LOST_REPLY) else STALE)
 
     def replicated(self) -> bool:
         """Wait until all replicas have what was applied; return whether they do. Primaries without any have it.

@@ -61,7 +61,6 @@ class Writers:
         self._name = self._own if writer is None else writer
         clock, born, position = self._ask(b"HMGET", _CLOCK, _BORN, _POSITION + self._name.encode())
         self._born = born or b""
-        self.rewind(int(position or 0))
         return Resumed(int(NO_TIME) if clock is None else int(clock), None if position is None else int(position))
 
     def standing(self) -> Standing:
@@ -100,9 +99,8 @@ class Writers:
         self._ask(b"HDEL", _POSITION + writer.encode())
 
     def begin(self) -> None:
-        """Go on with a state that was removed, from its beginning."""
+        """Go on with a state that was removed; to be followed by `rewind`, as `resume` is."""
         self._born = b""
-        self.rewind(0)
 
     def rewind(self, position: int) -> None:
         """Go on from a position."""
